@@ -1,0 +1,35 @@
+"""What a meter said at one moment. Energy is integer Wh, converted once, at the driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ReadingState(StrEnum):
+    """A reading that is not OK carries no number (facts/metering.md 3.1)."""
+
+    OK = "ok"
+    NO_ANSWER = "no_answer"
+    NOT_AVAILABLE = "not_available"  # NaN, all-ones or another mark of the model
+    OUT_OF_RANGE = "out_of_range"
+    ROLLBACK = "rollback"
+    JUMP = "jump"
+    WRONG_SERIAL = "wrong_serial"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """`energy_import_wh` and `power_w` are None unless `state` is OK. `boot_ms` is the boot-time
+    clock at the receipt of the reply; the driver gets that clock handed in."""
+
+    state: ReadingState
+    boot_ms: int
+    energy_import_wh: int | None = None
+    power_w: int | None = None
+    serial: str | None = None
+    why: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.state is ReadingState.OK
