@@ -45,5 +45,5 @@ class Stamp:
             int(data["utc_ms"]),
             int(data["boot_ms"]),
             str(data["boot_id"]),
-            Quality(data["quality"]),
+            Quality(str(data["quality"])),
         )
