@@ -1,0 +1,68 @@
+"""The events of a session. Their data are plain JSON values: integers, text, lists, objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from agent.values import Stamp
+
+
+class E(StrEnum):
+    """Event names, with the data each carries."""
+
+    TAPPED = "tapped"  # evse?, terminal, amount_minor, currency, tariff_id, plugged, language
+    BOUND = "bound"  # evse
+    PLUGGED = "plugged"
+    UNPLUGGED = "unplugged"
+    APPROVED = "approved"  # approved_minor?, hold, details
+    HELD = "held"
+    REFUSED = "refused"  # reason, code, text
+    NOT_SENT = "not_sent"  # why
+    UNCLEAR = "unclear"  # why
+    HOLD_FOUND = "hold_found"  # approved_minor, hold, details
+    HOLD_ABSENT = "hold_absent"  # why
+    CONNECTION_TIMEOUT = "connection_timeout"
+    CANCELLED = "cancelled"  # why
+    BEGAN = "began"  # energy_wh, serial, model
+    BEGIN_FAILED = "begin_failed"  # why
+    ENERGY_FLOWS = "energy_flows"
+    SUSPENDED = "suspended"
+    PROGRESS = "progress"  # energy_wh, power_w
+    STOP = "stop"  # reason, and for the limit the computed margin
+    STOPPED = "stopped"  # proof
+    ENDED = "ended"  # energy_wh, quality, cost_minor, price, charging_ms, idle_ms
+    RECORDED = "recorded"  # seq
+    EVIDENCE = "evidence"  # amount_minor?, result, details: stored before it is answered
+    SETTLED = "settled"  # completion of a capture or release
+    CONFIRMED = "confirmed"  # amount_minor?, result, how: by asking
+    STILL_OPEN = "still_open"  # the terminal lists the hold: the command was not executed
+    VANISHED = "vanished"  # why: not open, and nothing confirms how it ended
+    RETRY_DUE = "retry_due"
+    RESTARTED = "restarted"  # resume
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    name: E
+    stamp: Stamp
+    data: Mapping[str, object] = field(default_factory=dict)
+
+    def integer(self, key: str) -> int:
+        value = self.data[key]
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"event {self.name}: {key} is {value!r}; expected an integer")
+        return value
+
+    def text(self, key: str, default: str = "") -> str:
+        return str(self.data.get(key, default))
+
+    def optional_int(self, key: str) -> int | None:
+        return None if self.data.get(key) is None else self.integer(key)
+
+    def mapping(self, key: str) -> Mapping[str, object]:
+        value = self.data.get(key) or {}
+        if not isinstance(value, Mapping):
+            raise TypeError(f"event {self.name}: {key} is {value!r}; expected an object")
+        return value

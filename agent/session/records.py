@@ -1,0 +1,77 @@
+"""The payloads of signed records, made from a session alone, so that the same session gives the same
+bytes again after a crash. Contract: docs/interfaces/asyncapi.yaml."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from agent.session.session import Session
+from agent.values import Stamp
+
+
+def iso_utc(stamp: Stamp) -> str:
+    """ISO 8601 with milliseconds and Z."""
+    when = datetime.fromtimestamp(stamp.utc_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{when}.{stamp.utc_ms % 1000:03d}Z"
+
+
+def _stamp(stamp: Stamp | None) -> dict[str, int | str] | None:
+    return None if stamp is None else stamp.to_json()
+
+
+def _common(kind: str, s: Session, station: str) -> dict[str, object]:
+    entered = s.entered
+    if entered is None:
+        raise ValueError(f"session {s.id} has no event; a record of it cannot be")
+    return {
+        "type": kind,
+        "station": station,
+        "time": iso_utc(entered),
+        "stamp": entered.to_json(),
+        "session_id": s.id,
+        "evse": s.evse,
+        "terminal": s.terminal,
+        "currency": s.currency,
+    }
+
+
+def session_record(s: Session, station: str) -> dict[str, object]:
+    """Energy, time and price of a session whose end reading is confirmed, before any money moves."""
+    return _common("session", s, station) | {
+        "tariff_id": s.tariff_id,
+        "energy_wh": s.energy_wh,
+        "meter": {
+            "model": s.meter_model,
+            "serial": s.meter_serial,
+            "begin_wh": s.begin_wh,
+            "end_wh": s.end_wh,
+            "begin": _stamp(s.began_at),
+            "end": _stamp(s.ended_at),
+            "end_quality": s.end_quality,
+        },
+        "charging_s": s.charging_ms // 1000,
+        "charging_ms": s.charging_ms,
+        "idle_ms": s.idle_ms,
+        "cost": dict(s.price),
+        "cost_minor": s.cost_minor,
+        "held_minor": s.held_minor,
+        "to_capture_minor": s.to_capture_minor,
+        "shortfall_minor": s.shortfall_minor,
+        "stop_reason": s.stop_reason,
+    }
+
+
+def settlement_record(s: Session, station: str) -> dict[str, object]:
+    """How the hold ended, or that it was refused, or that nobody knows yet."""
+    return _common("settlement", s, station) | {
+        "refers_seq": s.record_seq,
+        "outcome": s.outcome or "unknown",
+        "held_minor": s.held_minor or 0,
+        "captured_minor": s.captured_minor,
+        "released_minor": s.released_minor,
+        "shortfall_minor": s.shortfall_minor,
+        "owed_minor": s.owed_minor,
+        "hold": dict(s.hold),
+        "result": dict(s.result),
+        "reason": str(s.refusal.get("reason", "")) or s.why,
+    }

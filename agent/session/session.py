@@ -1,0 +1,95 @@
+"""Everything a decision about one session needs. Replaced at every event, never changed in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.session.states import S
+from agent.values import Stamp
+
+Json = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """`entered` is the stamp of the event that led into `state`; `clock_from` is where the running
+    phase (charging or idle) was last accounted for, None while no time runs.
+
+    Money is in minor units of `currency`, energy in Wh, time in ms."""
+
+    id: str
+    state: S = S.NEW
+    entered: Stamp | None = None
+    started: Stamp | None = None
+    # who and where
+    evse: str | None = None
+    terminal: str = ""
+    plugged: bool = False
+    tariff_id: str = ""
+    language: str = ""
+    # the hold
+    currency: str = ""
+    requested_minor: int = 0
+    held_minor: int | None = None
+    hold: Json = field(default_factory=dict)
+    card: Json = field(default_factory=dict)
+    # energy and time
+    meter_serial: str | None = None
+    meter_model: str = ""
+    begin_wh: int | None = None
+    began_at: Stamp | None = None
+    last_wh: int | None = None
+    last_at: Stamp | None = None
+    end_wh: int | None = None
+    ended_at: Stamp | None = None
+    end_quality: str = ""
+    charging_ms: int = 0
+    idle_ms: int = 0
+    clock_from: Stamp | None = None
+    stop_reason: str = ""
+    # the price, computed once and stored: never computed again after a restart
+    cost_minor: int | None = None
+    price: Json = field(default_factory=dict)
+    # settlement
+    record_seq: int | None = None
+    settlement_seq: int | None = None
+    attempts: int = 0
+    outcome: str = ""
+    why: str = ""
+    refusal: Json = field(default_factory=dict)
+    result: Json = field(default_factory=dict)
+    booked_minor: int | None = None
+
+    @property
+    def energy_wh(self) -> int:
+        """Delivered so far, or in the end, as far as readings confirm it."""
+        last = self.end_wh if self.end_wh is not None else self.last_wh
+        if self.begin_wh is None or last is None:
+            return 0
+        return last - self.begin_wh
+
+    @property
+    def to_capture_minor(self) -> int:
+        """What is to be charged: the cost, but never more than the terminal approved."""
+        return min(self.cost_minor or 0, self.held_minor or 0)
+
+    @property
+    def shortfall_minor(self) -> int:
+        """What the cost exceeds the hold by: named, never cut silently (design §2 rule 4)."""
+        return max(0, (self.cost_minor or 0) - (self.held_minor or 0))
+
+    @property
+    def captured_minor(self) -> int:
+        return self.to_capture_minor if self.outcome == "captured" else 0
+
+    @property
+    def released_minor(self) -> int:
+        if self.outcome == "captured":
+            return (self.held_minor or 0) - self.captured_minor
+        return (self.held_minor or 0) if self.outcome in ("released", "cancelled") else 0
+
+    @property
+    def owed_minor(self) -> int:
+        """Delivered and priced, but not collected: refused by the terminal."""
+        return self.to_capture_minor if self.outcome == "refused" and self.cost_minor else 0

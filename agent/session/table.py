@@ -1,0 +1,229 @@
+"""The session table, as data, and the one function that moves a session.
+
+`transitions` validates the table and walks it: synchronous, `auto_transitions=False` (no jumps past
+rules), `queued=False` (a queue would answer True before anything happened), a throwaway model per step,
+and every row's act runs in `before`, so that an exception leaves the session as it was.
+
+Rows of one event in one state are tried in order; the first whose guard holds is taken.
+A change to this table raises TABLE_VERSION: stored events name the version they were decided with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
+
+from transitions import EventData, Machine, MachineError
+
+from agent.session import acts
+from agent.session.events import E, Event
+from agent.session.session import Session
+from agent.session.states import BEFORE_ENERGY, OWED, Effect, S
+
+TABLE_VERSION = 1
+
+Act = Callable[[Session, Event], Session]
+Guard = Callable[[Session, Event], bool]
+
+
+class Row(NamedTuple):
+    event: E
+    source: S
+    dest: S
+    do: Act = acts.nothing
+    when: Guard | None = None
+
+
+def _stay(event: E, states: Iterable[S], do: Act = acts.nothing) -> tuple[Row, ...]:
+    return tuple(Row(event, s, s, do) for s in states)
+
+
+_RUNNING = (S.STARTING, S.CHARGING, S.SUSPENDED)
+
+# Order of a session: hold done, meter begin, release, ..., stop, power zero, meter end, price, record,
+# capture (design §3).
+HOLD: tuple[Row, ...] = (
+    Row(E.TAPPED, S.NEW, S.AUTHORIZING, acts.tapped),
+    Row(E.APPROVED, S.AUTHORIZING, S.APPROVED, acts.approved),
+    Row(E.HELD, S.APPROVED, S.RELEASING, acts.cancelled, acts.has_no_amount),
+    Row(E.HELD, S.APPROVED, S.BEGINNING, acts.nothing, acts.is_plugged),
+    Row(E.HELD, S.APPROVED, S.HELD),
+    Row(E.REFUSED, S.AUTHORIZING, S.SETTLED, acts.refused_hold),
+    Row(E.REFUSED, S.APPROVED, S.SETTLED, acts.refused_hold),
+    Row(E.NOT_SENT, S.AUTHORIZING, S.SETTLED, acts.never_held),
+    Row(E.UNCLEAR, S.AUTHORIZING, S.HOLD_UNCLEAR, acts.explain),
+    Row(E.UNCLEAR, S.APPROVED, S.HOLD_UNCLEAR, acts.explain),
+    Row(E.RESTARTED, S.AUTHORIZING, S.HOLD_UNCLEAR),
+    Row(E.RESTARTED, S.APPROVED, S.HOLD_UNCLEAR),
+    Row(E.HOLD_FOUND, S.HOLD_UNCLEAR, S.HELD, acts.approved),
+    Row(E.HOLD_ABSENT, S.HOLD_UNCLEAR, S.SETTLED, acts.never_held),
+    *_stay(E.BOUND, BEFORE_ENERGY, acts.bound),
+    *_stay(E.PLUGGED, (S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR), acts.plugged),
+    *_stay(E.UNPLUGGED, BEFORE_ENERGY, acts.unplugged),
+    Row(E.PLUGGED, S.HELD, S.BEGINNING, acts.plugged),
+    Row(E.CONNECTION_TIMEOUT, S.HELD, S.RELEASING, acts.cancelled),
+    Row(E.CANCELLED, S.HELD, S.RELEASING, acts.cancelled),
+)
+
+ENERGY: tuple[Row, ...] = (
+    Row(E.BEGAN, S.BEGINNING, S.STARTING, acts.began),
+    Row(E.BEGIN_FAILED, S.BEGINNING, S.RELEASING, acts.cancelled),
+    Row(E.UNPLUGGED, S.BEGINNING, S.RELEASING, acts.cancelled),
+    Row(E.CANCELLED, S.BEGINNING, S.RELEASING, acts.cancelled),
+    Row(E.ENERGY_FLOWS, S.STARTING, S.CHARGING, acts.phase_change),
+    Row(E.ENERGY_FLOWS, S.SUSPENDED, S.CHARGING, acts.phase_change),
+    Row(E.SUSPENDED, S.CHARGING, S.SUSPENDED, acts.phase_change),
+    *_stay(E.PROGRESS, (*_RUNNING, S.STOPPING), acts.progress),
+    *(Row(E.STOP, s, S.STOPPING, acts.stop) for s in _RUNNING),
+    *(Row(E.UNPLUGGED, s, S.STOPPING, acts.stop) for s in _RUNNING),
+    *(Row(E.RESTARTED, s, s, acts.restarted_charging, acts.may_resume) for s in _RUNNING),
+    *(Row(E.RESTARTED, s, S.STOPPING, acts.stop_after_restart) for s in _RUNNING),
+    Row(E.STOPPED, S.STOPPING, S.ENDING),
+    Row(E.ENDED, S.ENDING, S.RECORDING, acts.ended),
+)
+
+SETTLEMENT: tuple[Row, ...] = (
+    Row(E.RECORDED, S.RECORDING, S.CAPTURING, acts.recorded_session, acts.costs),
+    Row(E.RECORDED, S.RECORDING, S.RELEASING, acts.recorded_session),
+    *_stay(E.EVIDENCE, (S.CAPTURING, S.RELEASING), acts.evidence),
+    # capture
+    Row(E.SETTLED, S.CAPTURING, S.SETTLED, acts.captured),
+    Row(E.NOT_SENT, S.CAPTURING, S.CAPTURE_DUE, acts.not_executed),
+    Row(E.UNCLEAR, S.CAPTURING, S.CAPTURE_UNCLEAR, acts.explain),
+    Row(E.RESTARTED, S.CAPTURING, S.CAPTURE_UNCLEAR),
+    Row(E.REFUSED, S.CAPTURING, S.CAPTURE_UNCLEAR, acts.refused_settlement, acts.hold_is_gone),
+    Row(E.REFUSED, S.CAPTURING, S.UNRESOLVED, acts.refused_settlement),
+    Row(E.RETRY_DUE, S.CAPTURE_DUE, S.CAPTURING),
+    Row(E.STILL_OPEN, S.CAPTURE_UNCLEAR, S.CAPTURING, acts.again, acts.first_try),
+    Row(E.STILL_OPEN, S.CAPTURE_UNCLEAR, S.CAPTURE_DUE, acts.again),
+    Row(E.CONFIRMED, S.CAPTURE_UNCLEAR, S.SETTLED, acts.captured),
+    Row(E.VANISHED, S.CAPTURE_UNCLEAR, S.UNRESOLVED, acts.vanished),
+    # release
+    Row(E.SETTLED, S.RELEASING, S.SETTLED, acts.released),
+    Row(E.NOT_SENT, S.RELEASING, S.RELEASE_DUE, acts.not_executed),
+    Row(E.UNCLEAR, S.RELEASING, S.RELEASE_UNCLEAR, acts.explain),
+    Row(E.RESTARTED, S.RELEASING, S.RELEASE_UNCLEAR),
+    Row(E.REFUSED, S.RELEASING, S.RELEASE_UNCLEAR, acts.refused_settlement, acts.hold_is_gone),
+    Row(E.REFUSED, S.RELEASING, S.UNRESOLVED, acts.refused_settlement),
+    Row(E.RETRY_DUE, S.RELEASE_DUE, S.RELEASING),
+    Row(E.STILL_OPEN, S.RELEASE_UNCLEAR, S.RELEASING, acts.again, acts.first_try),
+    Row(E.STILL_OPEN, S.RELEASE_UNCLEAR, S.RELEASE_DUE, acts.again),
+    Row(E.CONFIRMED, S.RELEASE_UNCLEAR, S.SETTLED, acts.released),
+    Row(E.VANISHED, S.RELEASE_UNCLEAR, S.UNRESOLVED, acts.vanished),
+    Row(E.RECORDED, S.SETTLED, S.CLOSED, acts.recorded_settlement),
+    # An outcome that stayed unknown is asked for again from time to time; a refusal is a person's work.
+    Row(E.RECORDED, S.UNRESOLVED, S.UNRESOLVED, acts.recorded_settlement),
+    Row(E.STILL_OPEN, S.UNRESOLVED, S.CAPTURING, acts.again, acts.unknown_capture),
+    Row(E.STILL_OPEN, S.UNRESOLVED, S.RELEASING, acts.again, acts.unknown_release),
+    Row(E.CONFIRMED, S.UNRESOLVED, S.SETTLED, acts.captured, acts.unknown_capture),
+    Row(E.CONFIRMED, S.UNRESOLVED, S.SETTLED, acts.released, acts.unknown_release),
+)
+
+# States that survive a restart as they are: the same effect is owed again.
+_KEPT = (
+    S.HOLD_UNCLEAR,
+    S.HELD,
+    S.BEGINNING,
+    S.STOPPING,
+    S.ENDING,
+    S.RECORDING,
+    S.CAPTURE_DUE,
+    S.CAPTURE_UNCLEAR,
+    S.RELEASE_DUE,
+    S.RELEASE_UNCLEAR,
+    S.SETTLED,
+    S.UNRESOLVED,
+)
+
+TABLE: tuple[Row, ...] = (*HOLD, *ENERGY, *SETTLEMENT, *_stay(E.RESTARTED, _KEPT))
+
+
+@dataclass
+class _Cell:
+    """The model `transitions` moves: one per step, dropped after it."""
+
+    session: Session
+    state: S
+
+
+def _cell(data: EventData) -> tuple[_Cell, Event]:
+    return cast(_Cell, data.model), cast("tuple[Event]", data.args)[0]
+
+
+class _Bound:
+    """A row as the callbacks the library wants."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+
+    def allowed(self, data: EventData) -> bool:
+        cell, event = _cell(data)
+        return self.row.when is None or self.row.when(cell.session, event)
+
+    def act(self, data: EventData) -> None:
+        cell, event = _cell(data)
+        cell.session = self.row.do(cell.session, event)
+
+
+def _machine() -> Machine:
+    rows: list[dict[str, Any]] = []
+    for row in TABLE:
+        bound = _Bound(row)
+        rows.append(
+            {
+                "trigger": row.event,
+                "source": row.source,
+                "dest": row.dest,
+                "conditions": bound.allowed,
+                "before": bound.act,
+            }
+        )
+    return Machine(
+        model=None,
+        states=S,
+        initial=S.NEW,
+        transitions=rows,
+        auto_transitions=False,
+        send_event=True,
+        queued=False,
+    )
+
+
+_MACHINE = _machine()
+
+
+class Step(NamedTuple):
+    """`taken` is False when the state does not know the event: nothing changed. `owed` is the effect
+    that the new state owes when it was entered by this step, else None."""
+
+    session: Session
+    taken: bool
+    owed: Effect | None
+
+
+def step(session: Session, event: Event) -> Step:
+    """One decision. Never raises for an event a state does not know."""
+    cell = _Cell(session, session.state)
+    trigger = _MACHINE.events.get(event.name)
+    try:
+        taken = trigger is not None and trigger.trigger(cell, event)
+    except MachineError:
+        taken = False
+    if not taken:
+        return Step(session, False, None)
+    entered = cell.state is not session.state
+    after = replace(
+        cell.session,
+        state=cell.state,
+        entered=event.stamp if entered else session.entered,
+    )
+    return Step(after, True, OWED.get(cell.state) if entered else None)
+
+
+def fold(session_id: str, events: Iterable[Event]) -> Session:
+    """The session its stored events make."""
+    session = Session(session_id)
+    for event in events:
+        session = step(session, event).session
+    return session
