@@ -1,0 +1,134 @@
+"""After a broken dialogue: what the terminal's answers say about a session. Pure.
+
+Design §2 rules 2 and 3: identity first, then the last result, then the open holds. A hold that vanished
+counts as ended only if a result confirms it. Nothing is judged from a terminal that is not the one the
+hold was made at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from agent.session.events import E
+from agent.session.session import Session
+
+Ref = tuple[int, int | None]  # (receipt, trace): how a result is told from another
+
+
+@dataclass(frozen=True, slots=True)
+class LastSeen:
+    """The terminal's last money result as it repeats it. `result` 0 is success."""
+
+    result: int
+    amount_minor: int | None
+    ref: Mapping[str, int | str | None]  # agent.ports.HoldRef as JSON
+    details: Mapping[str, object]
+
+    @property
+    def key(self) -> Ref:
+        return ref_key(self.ref)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`known` are the results of our other sessions at this terminal: they explain nothing here."""
+
+    terminal_id: str | None
+    open_receipts: tuple[int, ...]
+    last: LastSeen | None
+    known: frozenset[Ref]
+    known_open: frozenset[int]
+
+
+class Judgement(NamedTuple):
+    event: E
+    data: dict[str, object]
+
+
+def ref_key(ref: Mapping[str, object]) -> Ref:
+    receipt, trace = ref.get("receipt"), ref.get("trace")
+    return (
+        receipt if isinstance(receipt, int) else -1,
+        trace if isinstance(trace, int) else None,
+    )
+
+
+def _explains(answer: Answer, session: Session) -> LastSeen | None:
+    """The last result, if it succeeded, is of this terminal, and is not already another's."""
+    last = answer.last
+    if last is None or last.result != 0 or last.key in answer.known:
+        return None
+    if session.hold and last.key == ref_key(session.hold):
+        return None
+    return last
+
+
+def same_terminal(session: Session, answer: Answer) -> bool:
+    made_at = session.hold.get("terminal_id") if session.hold else None
+    return made_at is None or answer.terminal_id is None or made_at == answer.terminal_id
+
+
+def judge_hold(session: Session, answer: Answer) -> Judgement | None:
+    """HOLD_FOUND, HOLD_ABSENT, or None while it cannot be told."""
+    if not same_terminal(session, answer):
+        return None
+    if session.hold:
+        if session.hold.get("receipt") in answer.open_receipts:
+            found: dict[str, object] = {
+                "approved_minor": session.held_minor,
+                "hold": dict(session.hold),
+                "details": dict(session.card),
+            }
+            return Judgement(E.HOLD_FOUND, found)
+        return Judgement(E.HOLD_ABSENT, {"why": "the terminal does not list the hold"})
+    strangers = [r for r in answer.open_receipts if r not in answer.known_open]
+    if not strangers:
+        return Judgement(E.HOLD_ABSENT, {"why": "the terminal lists no hold of this session"})
+    last = _explains(answer, session)
+    ours = (
+        last is not None
+        and last.ref.get("receipt") in strangers
+        and last.amount_minor is not None
+        and 0 < last.amount_minor <= session.requested_minor
+    )
+    if last is not None and ours:
+        adopted: dict[str, object] = {
+            "approved_minor": last.amount_minor,
+            "hold": dict(last.ref),
+            "details": dict(last.details),
+        }
+        return Judgement(E.HOLD_FOUND, adopted)
+    return None
+
+
+def judge_capture(session: Session, answer: Answer) -> Judgement | None:
+    """STILL_OPEN, CONFIRMED or VANISHED; None at another terminal."""
+    return _judge_end(session, answer, frozenset({session.to_capture_minor}))
+
+
+def judge_release(session: Session, answer: Answer) -> Judgement | None:
+    """As judge_capture. Terminals report a released hold as amount 0 or as the amount freed."""
+    return _judge_end(session, answer, frozenset({0, session.held_minor or 0}))
+
+
+def _judge_end(session: Session, answer: Answer, amounts_minor: frozenset[int]) -> Judgement | None:
+    if not same_terminal(session, answer):
+        return None
+    if session.hold.get("receipt") in answer.open_receipts:
+        return Judgement(E.STILL_OPEN, {"how": "listed as open"})
+    last = _explains(answer, session)
+    if last is not None and last.amount_minor in amounts_minor:
+        return Judgement(
+            E.CONFIRMED,
+            {
+                "amount_minor": last.amount_minor,
+                "result": dict(last.ref) | dict(last.details),
+                "how": "last result of the terminal",
+            },
+        )
+    if session.result:
+        # Its evidence was durable before it was answered, and the hold is gone as it said.
+        return Judgement(E.CONFIRMED, {"how": "evidence stored before the dialogue broke"})
+    why = "the hold is no longer open and the last result is another one"
+    return Judgement(E.VANISHED, {"why": why})

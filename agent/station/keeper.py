@@ -1,0 +1,181 @@
+"""Keeps the open sessions: every event is durable before anything follows from it.
+
+`tell` is the one way to move a session: decide (pure), commit (synced), then hand the owed effect on.
+A caller that is cancelled while the commit is under way does not tear it apart: the commit runs on in a
+task of its own, so memory and disk never differ."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agent.ledger import AsyncLedger, EventRow, RecordRow
+from agent.session import (
+    FINAL,
+    OWED,
+    TABLE_VERSION,
+    E,
+    Effect,
+    Event,
+    S,
+    Session,
+    Step,
+    energy_allowed,
+    fold,
+    step,
+)
+from agent.session.states import OCCUPIES_EVSE
+from agent.station.clock import Clock
+
+Perform = Callable[[Session, Effect], None]
+Log = Callable[..., None]
+
+
+def event_of(row: EventRow) -> Event:
+    return Event(E(row.name), row.stamp, row.data)
+
+
+class Keeper:
+    def __init__(self, ledger: AsyncLedger, clock: Clock, log: Log) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._log = log
+        self._counts: dict[str, int] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._commits: set[asyncio.Task[Step]] = set()
+        self._watchers: list[Callable[[Session], None]] = []
+        self.sessions: dict[str, Session] = {}
+        # Sessions whose stored states this version's table does not reproduce: shown, not touched.
+        self.set_aside: dict[str, str] = {}
+        self.perform: Perform = lambda session, effect: None
+
+    async def load(self) -> list[Session]:
+        """Fold every open session from the ledger. Recovery starts here."""
+        for row in await self._ledger.sessions(open_only=True, limit=LOAD_LIMIT):
+            events = await self._ledger.events(row.id)
+            session = fold(row.id, [event_of(e) for e in events])
+            if session.state != row.state:
+                self.set_aside[row.id] = row.state
+                self._log(
+                    "session_set_aside",
+                    level="error",
+                    id="STA-002",
+                    session=row.id,
+                    seen=str(session.state),
+                    expected=row.state,
+                )
+                continue
+            self.sessions[row.id] = session
+            self._counts[row.id] = len(events)
+        return list(self.sessions.values())
+
+    def watch(self, watcher: Callable[[Session], None]) -> None:
+        """`watcher(session)` is called after every committed event."""
+        self._watchers.append(watcher)
+
+    def on_evse(self, evse: str) -> Session | None:
+        """The session that occupies a connector."""
+        for session in self.sessions.values():
+            if session.evse == evse and session.state in OCCUPIES_EVSE:
+                return session
+        return None
+
+    def unbound(self, terminal: str) -> Session | None:
+        """The one session of a terminal that has no connector yet (design §2 rule 7)."""
+        for s in self.sessions.values():
+            if s.terminal == terminal and s.evse is None and s.state in OCCUPIES_EVSE:
+                return s
+        return None
+
+    def at_terminal(self, terminal: str) -> list[Session]:
+        return [s for s in self.sessions.values() if s.terminal == terminal]
+
+    def may_charge(self, evse: str) -> bool:
+        session = self.on_evse(evse)
+        return session is not None and energy_allowed(session.state)
+
+    async def tell(
+        self,
+        session_id: str,
+        name: E,
+        data: Mapping[str, Any] | None = None,
+        *,
+        record: RecordRow | None = None,
+        card_mac: bytes | None = None,
+    ) -> Step:
+        """Move a session by one event. Raises what the ledger raises; then nothing has changed."""
+        commit = asyncio.ensure_future(
+            self._commit(session_id, name, dict(data or {}), record, card_mac)
+        )
+        self._commits.add(commit)
+        commit.add_done_callback(self._commits.discard)
+        return await asyncio.shield(commit)
+
+    async def _commit(
+        self,
+        session_id: str,
+        name: E,
+        data: dict[str, Any],
+        record: RecordRow | None,
+        card_mac: bytes | None,
+    ) -> Step:
+        async with self._locks.setdefault(session_id, asyncio.Lock()):
+            before = self.sessions.get(session_id) or Session(session_id)
+            if before.state is S.NEW and name is not E.TAPPED:
+                return Step(before, False, None)  # closed meanwhile
+            event = Event(name, self._clock.stamp(), data)
+            result = step(before, event)
+            if not result.taken:
+                self._log(
+                    "event_refused", level="warning", session=session_id, name=name, state=before.state
+                )
+                return result
+            after = result.session
+            n = self._counts.get(session_id, 0) + 1
+            row = EventRow(
+                session_id, n, str(name), data, str(after.state), TABLE_VERSION, event.stamp
+            )
+            await self._ledger.append(
+                row,
+                evse=after.evse,
+                terminal=after.terminal,
+                open=after.state not in FINAL,
+                record=record,
+                card_mac=card_mac,
+            )
+            self._counts[session_id] = n
+            self._remember(after)
+        if after.state is not before.state:
+            self._log(
+                "session", session=session_id, evse=after.evse, event_name=name, state=after.state
+            )
+        for watcher in self._watchers:
+            watcher(after)
+        if result.owed is not None:
+            self.perform(after, result.owed)
+        return result
+
+    def _remember(self, session: Session) -> None:
+        if session.state in FINAL:
+            self.sessions.pop(session.id, None)
+            self._counts.pop(session.id, None)
+            self._locks.pop(session.id, None)
+        else:
+            self.sessions[session.id] = session
+
+    def owe(self, session: Session) -> None:
+        """Order again what the state owes: after a restart, and after a failed try."""
+        effect = OWED.get(session.state)
+        if effect is not None:
+            self.perform(session, effect)
+
+    async def settle_commits(self) -> None:
+        """Wait until every commit under way has ended."""
+        if self._commits:
+            await asyncio.gather(*self._commits, return_exceptions=True)
+
+
+# More open sessions than connectors only come from unresolved ones; a station that has this many is
+# looked after by people.
+LOAD_LIMIT = 10_000
