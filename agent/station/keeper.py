@@ -7,6 +7,7 @@ task of its own, so memory and disk never differ."""
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,11 +26,20 @@ from agent.session import (
     fold,
     step,
 )
+from agent.session.ask import Ref, ref_key
 from agent.session.states import OCCUPIES_EVSE
 from agent.station.clock import Clock
+from agent.values import Stamp
 
 Perform = Callable[[Session, Effect], None]
 Log = Callable[..., None]
+
+
+# More open sessions than connectors only come from unresolved ones; a station that has this many is
+# looked after by people.
+LOAD_LIMIT = 10_000
+# Terminals repeat only their last result; a few more cover several desks and sessions in between.
+CLOSED_KEPT = 50
 
 
 def event_of(row: EventRow) -> Event:
@@ -42,8 +52,10 @@ class Keeper:
         self._clock = clock
         self._log = log
         self._counts: dict[str, int] = {}
+        self._stamps: dict[str, Stamp] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._commits: set[asyncio.Task[Step]] = set()
+        self._closed: deque[Session] = deque(maxlen=CLOSED_KEPT)
         self._watchers: list[Callable[[Session], None]] = []
         self.sessions: dict[str, Session] = {}
         # Sessions whose stored states this version's table does not reproduce: shown, not touched.
@@ -68,6 +80,11 @@ class Keeper:
                 continue
             self.sessions[row.id] = session
             self._counts[row.id] = len(events)
+            self._stamps[row.id] = events[-1].stamp
+        for row in reversed(await self._ledger.sessions(limit=CLOSED_KEPT)):
+            if not row.open:
+                events = await self._ledger.events(row.id)
+                self._closed.append(fold(row.id, [event_of(e) for e in events]))
         return list(self.sessions.values())
 
     def watch(self, watcher: Callable[[Session], None]) -> None:
@@ -90,6 +107,22 @@ class Keeper:
 
     def at_terminal(self, terminal: str) -> list[Session]:
         return [s for s in self.sessions.values() if s.terminal == terminal]
+
+    def known_results(self, terminal: str, but: str) -> frozenset[Ref]:
+        """Holds and results of our other sessions at a terminal, the last closed ones included: a
+        last result among them says nothing about the session `but`."""
+        refs = {
+            ref_key(ref)
+            for s in (*self._closed, *self.at_terminal(terminal))
+            if s.id != but and s.terminal == terminal
+            for ref in (s.hold, s.result)
+            if ref
+        }
+        return frozenset(refs)
+
+    def last_stamp(self, session_id: str) -> Stamp | None:
+        """When the last durable event of a session was."""
+        return self._stamps.get(session_id)
 
     def may_charge(self, evse: str) -> bool:
         session = self.on_evse(evse)
@@ -128,7 +161,11 @@ class Keeper:
             result = step(before, event)
             if not result.taken:
                 self._log(
-                    "event_refused", level="warning", session=session_id, name=name, state=before.state
+                    "event_refused",
+                    level="warning",
+                    session=session_id,
+                    name=name,
+                    state=before.state,
                 )
                 return result
             after = result.session
@@ -145,6 +182,7 @@ class Keeper:
                 card_mac=card_mac,
             )
             self._counts[session_id] = n
+            self._stamps[session_id] = event.stamp
             self._remember(after)
         if after.state is not before.state:
             self._log(
@@ -158,8 +196,10 @@ class Keeper:
 
     def _remember(self, session: Session) -> None:
         if session.state in FINAL:
+            self._closed.append(session)
             self.sessions.pop(session.id, None)
             self._counts.pop(session.id, None)
+            self._stamps.pop(session.id, None)
             self._locks.pop(session.id, None)
         else:
             self.sessions[session.id] = session
@@ -174,8 +214,3 @@ class Keeper:
         """Wait until every commit under way has ended."""
         if self._commits:
             await asyncio.gather(*self._commits, return_exceptions=True)
-
-
-# More open sessions than connectors only come from unresolved ones; a station that has this many is
-# looked after by people.
-LOAD_LIMIT = 10_000

@@ -1,0 +1,19 @@
+"""What every part of the station shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.station.clock import Clock
+from agent.station.keeper import Keeper, Log
+from agent.station.notify import Progress
+from agent.tariff import Tariff
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    clock: Clock
+    keeper: Keeper
+    progress: Progress
+    tariff: Tariff
+    log: Log

@@ -1,0 +1,304 @@
+"""One card terminal: keeps the link, shows the price, waits for cards, and does the money work that
+sessions owe. One command at a time; money goes before everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.ledger import LedgerError
+from agent.ports import Card, DeviceUnavailable, NotSent, Refused, Terminal, TerminalIdentity
+from agent.session import OWED, E, Effect, S, Session, energy_allowed
+from agent.station.charge_point import ChargePoint
+from agent.station.context import Context
+from agent.station.screen import Notice, Screen
+from agent.station.till import JUDGES, Till
+from agent.values import Money
+
+# A status enquiry at least every minute lets the terminal run its timed jobs (PA00P015, 05 01).
+IDENTIFY_EVERY_MS = 60_000
+RETRY_FIRST_S = 1.0
+RETRY_MOST_S = 30.0  # a terminal that boots takes about a minute; no use in asking more often
+ASK_AGAIN_S = 60.0  # the terminal answered but it cannot be told: its state changes slowly
+NO_CARD_PAUSE_S = 1.0
+# ZVT's longest dialogue (T4, 180 s) plus its repeats; a desk that is silent for longer is stuck.
+DESK_BOUND_MS = 240_000
+# The same card twice within this is one tap: drivers hold the card until something happens.
+SAME_TAP_MS = 4_000
+ID_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: nothing that is misread on a receipt
+ID_LENGTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class DeskRules:
+    hold: Money
+    stop_by_tap: bool
+    card_poll_s: int
+    language: str
+
+
+def new_session_id() -> str:
+    return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+
+
+class Desk:
+    def __init__(
+        self,
+        terminal_id: str,
+        terminal: Terminal,
+        points: Mapping[str, ChargePoint],
+        rules: DeskRules,
+        screen: Screen,
+        card_key: bytes,
+        context: Context,
+    ) -> None:
+        self.id = terminal_id
+        self.points = points
+        self.identity: TerminalIdentity | None = None
+        self.trouble = "not connected yet"
+        self.accepting = True
+        self._terminal, self._rules, self._screen = terminal, rules, screen
+        self._card_key = card_key
+        self._till = Till(terminal_id, terminal, context)
+        self._context, self._keeper = context, context.keeper
+        self._clock, self._log = context.clock, context.log
+        self._jobs: deque[tuple[str, Effect]] = deque()
+        self._wake = asyncio.Event()
+        self._shown: tuple[str, ...] = ()
+        self._notice: Notice | None = None
+        self._identified_ms = 0
+        self._lost_ms: int | None = None
+        self._last_tap: tuple[bytes, int] = (b"", -SAME_TAP_MS)
+        self._macs: dict[str, bytes] = {}
+
+    @property
+    def strange_holds(self) -> tuple[int, ...]:
+        """Receipts of holds at the terminal that no session of ours explains."""
+        return self._till.strange_holds
+
+    # --- orders from the station ------------------------------------------------------------------
+
+    def order(self, session_id: str, effect: Effect) -> None:
+        """Queue money work. Bounded: one job per session and effect."""
+        if (session_id, effect) not in self._jobs:
+            self._jobs.append((session_id, effect))
+        self._wake.set()
+
+    def refresh(self) -> None:
+        """Something visible changed."""
+        self._wake.set()
+
+    def remember_card(self, session_id: str, mac: bytes) -> None:
+        self._macs[session_id] = mac
+
+    def forget_card(self, session_id: str) -> None:
+        self._macs.pop(session_id, None)
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        pause_s = RETRY_FIRST_S
+        try:
+            while True:
+                self._beat()
+                try:
+                    await self._link_up()
+                    pause_s = RETRY_FIRST_S
+                    await self._serve()
+                except DeviceUnavailable as error:
+                    self._lost(error)
+                    await self._terminal.close()
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, RETRY_MOST_S)
+        finally:
+            await self._terminal.close()
+
+    def _beat(self) -> None:
+        self._context.progress.beat(f"terminal {self.id}", DESK_BOUND_MS)
+
+    async def _link_up(self) -> None:
+        self.identity = await self._terminal.connect()
+        self._identified_ms = self._clock.boot_ms()
+        self._shown = ()
+        self._take_state(self.identity)
+        if self._lost_ms is not None:
+            after_ms = self._clock.boot_ms() - self._lost_ms
+            self._lost_ms = None
+            self._log("device_back", device="terminal", terminal=self.id, after_ms=after_ms)
+        else:
+            self._log("terminal_ready", terminal=self.id, tid=self.identity.terminal_id)
+
+    def _take_state(self, identity: TerminalIdentity) -> None:
+        self.trouble = "" if identity.ready else f"terminal says {identity.status_text}"
+
+    def _lost(self, error: DeviceUnavailable) -> None:
+        self.trouble = str(error)
+        self._shown = ()
+        if self._lost_ms is None:
+            self._lost_ms = self._clock.boot_ms()
+            self._log(
+                "device_lost",
+                level="error",
+                id=error.code,
+                device="terminal",
+                terminal=self.id,
+                why=str(error),
+                effect="out of order for payment",
+            )
+
+    async def _serve(self) -> None:
+        while True:
+            self._beat()
+            self._wake.clear()
+            if self._jobs:
+                await self._work()
+                continue
+            if self._clock.boot_ms() - self._identified_ms >= IDENTIFY_EVERY_MS:
+                await self._identify()
+            await self._paint()
+            if self._wants_card():
+                await self._poll_card()
+            else:
+                await self._nap(NO_CARD_PAUSE_S)
+
+    async def _identify(self) -> None:
+        self.identity = await self._terminal.identify()
+        self._identified_ms = self._clock.boot_ms()
+        self._take_state(self.identity)
+
+    async def _nap(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _paint(self) -> None:
+        now = self._clock.boot_ms()
+        if self._notice is not None and now >= self._notice.until_ms:
+            self._notice = None
+        lines = (
+            self._notice.lines
+            if self._notice is not None
+            else self._screen.lines(self._keeper, self.id, self.points, self.trouble)
+        )
+        if lines != self._shown:
+            await self._terminal.show(lines)
+            self._shown = lines
+
+    def tell_driver(self, lines: tuple[str, ...], for_ms: int) -> None:
+        self._notice = Notice(lines, self._clock.boot_ms() + for_ms)
+        self._wake.set()
+
+    # --- cards ------------------------------------------------------------------------------------
+
+    def _wants_card(self) -> bool:
+        if self.trouble or not self.accepting:
+            return False
+        if any(not p.ready_for_session() for p in self.points.values()):
+            return True
+        mine = self._keeper.at_terminal(self.id)
+        return any(energy_allowed(s.state) or s.state is S.HELD for s in mine)
+
+    async def _poll_card(self) -> None:
+        """Wait for a card; end early when there is work or something new to show. The driver aborts
+        the read when another verb comes; what the read found by then still counts."""
+        reading = asyncio.ensure_future(self._terminal.read_card(self._rules.card_poll_s))
+        waking = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({reading, waking}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                await (self._work() if self._jobs else self._paint())
+            card = await reading
+        finally:
+            waking.cancel()
+            if not reading.done():
+                reading.cancel()
+        if card is not None:
+            await self._tapped(card)
+
+    async def _tapped(self, card: Card) -> None:
+        self._shown = ()  # the terminal shows its own words after a card
+        mac = hmac.new(self._card_key, card.token or b"", hashlib.sha256).digest()
+        now = self._clock.boot_ms()
+        repeated = self._last_tap[0] == mac and now - self._last_tap[1] < SAME_TAP_MS
+        self._last_tap = (mac, now)
+        if repeated and card.token is not None:
+            return
+        for session in self._keeper.at_terminal(self.id):
+            if card.token is not None and self._macs.get(session.id) == mac:
+                if energy_allowed(session.state) and self._rules.stop_by_tap:
+                    await self._keeper.tell(session.id, E.STOP, {"reason": "tap"})
+                    return
+                if session.state is S.HELD:
+                    await self._keeper.tell(session.id, E.CANCELLED, {"why": "driver"})
+                    return
+        await self._begin(mac if card.token is not None else None)
+
+    async def _begin(self, mac: bytes | None) -> None:
+        if self._keeper.unbound(self.id) is not None:
+            self.tell_driver(*self._screen.busy())
+            return
+        free = [p for p in self.points.values() if not p.ready_for_session()]
+        if not free:
+            self.tell_driver(*self._screen.busy())
+            return
+        plugged = [p for p in free if p.car_there]
+        chosen = plugged[0] if len(plugged) == 1 else free[0] if len(free) == 1 else None
+        session_id = new_session_id()
+        data = {
+            "evse": None if chosen is None else chosen.id,
+            "plugged": chosen is not None and chosen.car_there,
+            "terminal": self.id,
+            "amount_minor": self._rules.hold.amount_minor,
+            "currency": self._rules.hold.currency,
+            "tariff_id": self._context.tariff.id,
+            "language": self._rules.language,
+        }
+        if mac is not None:
+            self.remember_card(session_id, mac)
+        try:
+            await self._keeper.tell(session_id, E.TAPPED, data, card_mac=mac)
+        except LedgerError as error:
+            self._log("session_refused", level="error", id="STA-003", why=str(error))
+            self.tell_driver(*self._screen.out_of_order())
+
+    # --- work -------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        """Do the oldest job, if its session still owes it."""
+        session_id, effect = self._jobs.popleft()
+        session = self._keeper.sessions.get(session_id)
+        if session is None or not owes(session, effect):
+            return
+        self._shown = ()
+        if effect in JUDGES:
+            await self._ask(session, effect)
+            return
+        outcome = await self._till.do(session, effect)
+        if effect is Effect.AUTHORIZE and isinstance(outcome, Refused):
+            self.tell_driver(*self._screen.declined(outcome.reason))
+        elif effect is Effect.AUTHORIZE and isinstance(outcome, NotSent):
+            self.tell_driver(*self._screen.out_of_order())
+
+    async def _ask(self, session: Session, effect: Effect) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            told = await self._till.ask(session, effect)
+        except DeviceUnavailable:
+            loop.call_later(RETRY_FIRST_S, self.order, session.id, effect)
+            raise
+        if not told:
+            loop.call_later(ASK_AGAIN_S, self.order, session.id, effect)
+
+
+def owes(session: Session, effect: Effect) -> bool:
+    """Whether a queued job is still due: the state may have moved on."""
+    if session.state is S.UNRESOLVED:
+        return effect in JUDGES
+    return OWED.get(session.state) is effect

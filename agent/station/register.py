@@ -1,0 +1,105 @@
+"""The billing register of one connector: reads, confirms, and judges whether a reading can be true."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.ports import DeviceUnavailable, Meter
+from agent.session import Session
+from agent.station.context import Context
+from agent.values import Reading, ReadingState
+
+IDLE_EVERY_MS = 30_000  # an idle meter is asked only to know that it is still there
+CONFIRM_PAUSE_S = 0.3
+CONFIRM_READS_MAX = 40  # about the time a car needs to let its current fall
+# What happens between a decision and zero power: a poll, a bus quarantine, and the car's reaction.
+REACTION_MS = 6_000
+METER_STEP_WH = 1
+MARGIN_PERCENT = 10  # over rated power: meters and controllers have tolerances
+
+
+class Health:
+    """Loss of a device is logged once, its return once with how long it lasted."""
+
+    def __init__(self, device: str, evse: str, context: Context) -> None:
+        self._device, self._evse = device, evse
+        self._clock, self._log = context.clock, context.log
+        self._lost_ms: int | None = None
+
+    def note(self, well: bool, code: str, why: str) -> None:
+        now = self._clock.boot_ms()
+        if well and self._lost_ms is not None:
+            after_ms = now - self._lost_ms
+            self._lost_ms = None
+            self._log("device_back", device=self._device, evse=self._evse, after_ms=after_ms)
+        elif not well and self._lost_ms is None:
+            self._lost_ms = now
+            self._log(
+                "device_lost",
+                level="warning",
+                id=code,
+                device=self._device,
+                evse=self._evse,
+                why=why,
+            )
+
+
+class Register:
+    def __init__(self, evse: str, meter: Meter, max_power_w: int, context: Context) -> None:
+        self._meter, self._max_power_w = meter, max_power_w
+        self._clock = context.clock
+        self._health = Health("meter", evse, context)
+        self._due_ms = 0
+        self.model = ""
+        self.ok_ms = self._clock.boot_ms()
+        self.reading = Reading(ReadingState.NO_ANSWER, self.ok_ms, why="not asked yet")
+
+    async def read_when_due(self, running: bool) -> None:
+        now = self._clock.boot_ms()
+        if running or now >= self._due_ms or not self.reading.ok:
+            self._due_ms = now + IDLE_EVERY_MS
+            await self.read()
+
+    async def read(self) -> Reading:
+        if not self.model:
+            try:
+                self.model = (await self._meter.identity()).model
+            except DeviceUnavailable as error:
+                now = self._clock.boot_ms()
+                self.reading = Reading(ReadingState.NO_ANSWER, now, why=str(error))
+                self._health.note(False, error.code, str(error))
+                return self.reading
+        self.reading = await self._meter.read()
+        self._health.note(self.reading.ok, "MTR-001", self.reading.why)
+        if self.reading.ok:
+            self.ok_ms = self.reading.boot_ms
+        return self.reading
+
+    async def confirmed(self, reads_max: int = CONFIRM_READS_MAX) -> Reading | None:
+        """Two equal readings in a row, or None after `reads_max` (billing-grade begin and end)."""
+        last: Reading | None = None
+        for _ in range(reads_max):
+            reading = await self.read()
+            if (
+                reading.ok
+                and last is not None
+                and last.energy_import_wh == reading.energy_import_wh
+            ):
+                return reading
+            last = reading if reading.ok else None
+            await asyncio.sleep(CONFIRM_PAUSE_S)
+        return None
+
+    def fits(self, session: Session, reading: Reading) -> bool:
+        """Same meter, register not lower, and no more energy than the connector can deliver."""
+        wh = reading.energy_import_wh
+        if wh is None or session.last_wh is None or session.last_at is None:
+            return False
+        if session.meter_serial is not None and reading.serial != session.meter_serial:
+            return False
+        elapsed_ms = self._clock.stamp().since_ms(session.last_at)
+        if elapsed_ms is None:  # across a reboot: bounded by the wall clock if that can be believed
+            elapsed_ms = max(0, self._clock.stamp().utc_ms - session.last_at.utc_ms)
+        allowed_ms = elapsed_ms + REACTION_MS
+        bound_wh = self._max_power_w * allowed_ms * (100 + MARGIN_PERCENT) // 360_000_000
+        return session.last_wh <= wh <= session.last_wh + bound_wh + METER_STEP_WH

@@ -1,0 +1,165 @@
+"""The money work of one terminal: what a session owes becomes one verb, and its outcome one event.
+
+Nothing is sent again here. Whether it may be is the session's business, after asking."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.ledger import LedgerError
+from agent.ports import (
+    DeviceUnavailable,
+    Done,
+    Evidence,
+    HoldRef,
+    LastResult,
+    NotSent,
+    Outcome,
+    Refused,
+    Terminal,
+    Unknown,
+    Verdict,
+)
+from agent.session import E, Effect, Session
+from agent.session.ask import Answer, LastSeen, judge_capture, judge_hold, judge_release
+from agent.station.context import Context
+from agent.values import Money
+
+# Design §2 rule 14: a commit that takes longer while a terminal waits counts as failed.
+COMMIT_BOUND_S = 3.0
+
+JUDGES = {
+    Effect.ASK_HOLD: judge_hold,
+    Effect.ASK_CAPTURE: judge_capture,
+    Effect.ASK_RELEASE: judge_release,
+}
+MONEY_EFFECTS = frozenset({Effect.AUTHORIZE, Effect.CAPTURE, Effect.RELEASE, *JUDGES})
+
+
+class Till:
+    def __init__(self, terminal_id: str, terminal: Terminal, context: Context) -> None:
+        self.id = terminal_id
+        self.strange_holds: tuple[int, ...] = ()
+        self._terminal = terminal
+        self._keeper, self._log = context.keeper, context.log
+
+    async def do(self, session: Session, effect: Effect) -> Outcome:
+        """AUTHORIZE, CAPTURE or RELEASE, reported to the session. Raises DeviceUnavailable after an
+        unknown outcome, so that the link is made anew before anything is asked."""
+        if effect is Effect.AUTHORIZE:
+            outcome = await self._authorize(session)
+        elif effect is Effect.CAPTURE:
+            outcome = await self._settle(session, Money(session.to_capture_minor, session.currency))
+        else:
+            outcome = await self._settle(session, None)
+        await self._report(session, effect, outcome)
+        return outcome
+
+    async def _authorize(self, session: Session) -> Outcome:
+        async def keep(evidence: Evidence) -> Verdict:
+            data = {
+                "approved_minor": None if evidence.amount is None else evidence.amount.amount_minor,
+                "hold": evidence.ref.to_json(),
+                "details": dict(evidence.details),
+            }
+            return await self._keep(session.id, E.APPROVED, data)
+
+        amount = Money(session.requested_minor, session.currency)
+        return await self._terminal.authorize(amount, session.id, keep)
+
+    async def _settle(self, session: Session, amount: Money | None) -> Outcome:
+        async def keep(evidence: Evidence) -> Verdict:
+            booked = None if evidence.amount is None else evidence.amount.amount_minor
+            result = evidence.ref.to_json() | dict(evidence.details)
+            data = {"amount_minor": booked, "result": result}
+            if amount is not None and booked is not None and booked != amount.amount_minor:
+                self._log(
+                    "booked_differs",
+                    level="error",
+                    id="TRM-002",
+                    session=session.id,
+                    seen=booked,
+                    expected=amount.amount_minor,
+                )
+            return await self._keep(session.id, E.EVIDENCE, data)
+
+        ref = HoldRef.from_json(session.hold)  # type: ignore[arg-type]  # stored by this desk
+        held = Money(session.held_minor or 0, session.currency)
+        if amount is None:
+            return await self._terminal.release(ref, held, keep)
+        return await self._terminal.capture(ref, held, amount, keep)
+
+    async def _keep(self, session_id: str, name: E, data: dict[str, object]) -> Verdict:
+        try:
+            async with asyncio.timeout(COMMIT_BOUND_S):
+                step = await self._keeper.tell(session_id, name, data)
+        except (TimeoutError, LedgerError) as error:
+            self._log(
+                "commit_late", level="error", id="LED-010", session=session_id, why=repr(error)
+            )
+            return Verdict.REJECT
+        return Verdict.STORED if step.taken else Verdict.REJECT
+
+    async def _report(self, session: Session, effect: Effect, outcome: Outcome) -> None:
+        tell = self._keeper.tell
+        if isinstance(outcome, Done):
+            await tell(session.id, E.HELD if effect is Effect.AUTHORIZE else E.SETTLED)
+        elif isinstance(outcome, Refused):
+            data = {"reason": str(outcome.reason), "code": outcome.code, "text": outcome.text}
+            await tell(session.id, E.REFUSED, data)
+        elif isinstance(outcome, NotSent):
+            await tell(session.id, E.NOT_SENT, {"why": outcome.why})
+        else:
+            await self._unclear(session, outcome)
+
+    async def _unclear(self, session: Session, outcome: Unknown) -> None:
+        self._log(
+            "outcome_unknown", level="error", id="TRM-003", session=session.id, why=outcome.why
+        )
+        await self._keeper.tell(session.id, E.UNCLEAR, {"why": outcome.why})
+        # A fresh registration before anything is asked: the other end may have changed.
+        raise DeviceUnavailable("TRM-003", f"the dialogue broke: {outcome.why}")
+
+    async def ask(self, session: Session, effect: Effect) -> bool:
+        """Ask the terminal how it ended and tell the session. False while it cannot be told."""
+        answer = await self._question(session)
+        judgement = JUDGES[effect](session, answer)
+        if judgement is None:
+            self._log(
+                "outcome_still_unknown",
+                level="error",
+                id="TRM-004",
+                session=session.id,
+                terminal_id=answer.terminal_id,
+                open_receipts=list(answer.open_receipts),
+            )
+            return False
+        await self._keeper.tell(session.id, judgement.event, judgement.data)
+        return True
+
+    async def _question(self, session: Session) -> Answer:
+        """Identity first, then the last result, then the open holds (design §2 rule 2)."""
+        identity = await self._terminal.identify()
+        last = await self._terminal.last_result()
+        receipts = await self._terminal.open_holds()
+        others = [s for s in self._keeper.at_terminal(self.id) if s.id != session.id]
+        known_open = frozenset(
+            r for s in others if isinstance(r := s.hold.get("receipt"), int) and s.outcome == ""
+        )
+        mine = session.hold.get("receipt")
+        self.strange_holds = tuple(r for r in receipts if r not in known_open and r != mine)
+        return Answer(
+            identity.terminal_id,
+            receipts,
+            _last_seen(last),
+            self._keeper.known_results(self.id, session.id),
+            known_open,
+        )
+
+
+def _last_seen(last: LastResult | None) -> LastSeen | None:
+    if last is None:
+        return None
+    evidence = last.evidence
+    amount_minor = None if evidence.amount is None else evidence.amount.amount_minor
+    return LastSeen(last.result, amount_minor, evidence.ref.to_json(), dict(evidence.details))
