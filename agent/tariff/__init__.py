@@ -1,0 +1,35 @@
+"""What a session costs, and when it must stop. Pure; exact fractions inside, one rounding at the end."""
+
+from agent.tariff.bill import Bill, Line, LineKey
+from agent.tariff.limit import Headroom, headroom, limit_reached
+from agent.tariff.model import (
+    EnergyPrice,
+    FixedPrice,
+    PriceBasis,
+    Rounding,
+    Tariff,
+    TariffInvalid,
+    TimePrice,
+    Usage,
+)
+from agent.tariff.price import Amount, Price, price
+
+__all__ = [
+    "Amount",
+    "Bill",
+    "EnergyPrice",
+    "FixedPrice",
+    "Headroom",
+    "Line",
+    "LineKey",
+    "Price",
+    "PriceBasis",
+    "Rounding",
+    "Tariff",
+    "TariffInvalid",
+    "TimePrice",
+    "Usage",
+    "headroom",
+    "limit_reached",
+    "price",
+]
