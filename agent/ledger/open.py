@@ -1,0 +1,169 @@
+"""How the ledger's file is opened: the same code on flash and on a test's forgetful disk.
+
+The order of the pragmas is load-bearing (measured with power cuts at every disk operation):
+
+* `locking_mode=EXCLUSIVE` before the first access: no -shm file, one process only, and SQLite's
+  WAL-reset race cannot occur.
+* `synchronous=EXTRA` before `journal_mode`: FULL does not sync the directory after deleting the journal
+  of the file's creation; when that journal comes back after a cut SQLite rolls the file back to nothing.
+* `journal_mode=WAL` falls back to DELETE in silence where a disk cannot do it, so it is asserted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import apsw
+
+from agent.ledger.errors import (
+    LedgerBusy,
+    LedgerDamaged,
+    LedgerError,
+    LedgerFailed,
+    LedgerForeign,
+    LedgerMissing,
+)
+from agent.ledger.schema import APPLICATION_ID, MIGRATIONS
+
+# 1 KiB pages: a commit of a short event writes a third fewer bytes to flash than with 4 KiB.
+PAGE_SIZE = 1024
+# Cache of 256 KiB (negative means KiB): the working set is a few sessions.
+CACHE_KIB = 256
+# The log may grow to 4 MiB before a commit must move it into the file; idle moments do it earlier.
+WAL_PAGES = 4000
+# Unix mode of the file and its log: they hold who charged where and when.
+FILE_MODE = 0o600
+
+_BEFORE_ACCESS = (
+    ("page_size", PAGE_SIZE, None),
+    ("cache_size", -CACHE_KIB, -CACHE_KIB),
+    ("locking_mode", "exclusive", "exclusive"),
+    ("synchronous", "extra", 3),
+)
+_AFTER_CHECK = (
+    ("journal_mode", "wal", "wal"),
+    ("foreign_keys", 1, 1),
+    # What is deleted on purpose (a card's HMAC) shall not stay readable in free pages.
+    ("secure_delete", 1, 1),
+)
+_DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
+
+
+def open_database(path: Path, *, create: bool) -> apsw.Connection:
+    """A connection ready for use by one thread at a time, its schema up to date. A damaged or foreign
+    file is refused before anything of ours is written to it. Raises LedgerError's family."""
+    db = _connect(path, create)
+    try:
+        # SQLite writes the log into the file when the last connection closes: not into one that is
+        # about to be found damaged.
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        _pragmas(db, _BEFORE_ACCESS)
+        version = _examine(db, path)
+        _pragmas(db, _AFTER_CHECK)
+        db.wal_autocheckpoint(WAL_PAGES)
+        _migrate(db, version)
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        if version == 0:
+            _make_durable(path)
+    except BaseException as error:
+        db.close()
+        if isinstance(error, apsw.Error):
+            raise translate(error, path) from error
+        raise
+    return db
+
+
+def _connect(path: Path, create: bool) -> apsw.Connection:
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    try:
+        db = apsw.Connection(str(path), flags=flags)
+    except apsw.Error as error:
+        raise translate(error, path) from error
+    if create:
+        # The log inherits this mode. A simulated disk has no such file; nothing to protect there.
+        with contextlib.suppress(FileNotFoundError):
+            path.chmod(FILE_MODE)
+    return db
+
+
+def _pragmas(db: apsw.Connection, wanted: tuple[tuple[str, str | int, object], ...]) -> None:
+    for name, value, expected in wanted:
+        db.pragma(name, value)
+        if expected is not None and (got := db.pragma(name)) != expected:
+            raise LedgerError(
+                "LED-006",
+                f"the disk does not allow {name}={value} (it stays {got}); the ledger would not "
+                "survive a power cut there; put the state directory on a local file system",
+            )
+
+
+def _examine(db: apsw.Connection, path: Path) -> int:
+    """Read-only look at what is there; its schema version. Takes the exclusive lock."""
+    version, owner = int(db.pragma("user_version")), int(db.pragma("application_id"))
+    empty = db.execute("SELECT count(*) FROM sqlite_schema").get == 0
+    if empty and version == 0:
+        return 0
+    if owner != APPLICATION_ID:
+        raise LedgerForeign("LED-004", f"{path} is a database, but not a voltill ledger")
+    if version > len(MIGRATIONS):
+        raise LedgerForeign(
+            "LED-005",
+            f"{path} was written by a newer voltill (schema {version}; this one knows up to "
+            f"{len(MIGRATIONS)}); install the newer version again",
+        )
+    if (verdict := db.execute("PRAGMA quick_check(1)").get) != "ok":
+        raise damaged(path, str(verdict))
+    return version
+
+
+def _migrate(db: apsw.Connection, version: int) -> None:
+    """Each step is one transaction, so a cut leaves the old schema or the new one."""
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        with db:
+            db.execute(script)
+            db.pragma("user_version", number)
+            db.pragma("application_id", APPLICATION_ID)
+
+
+def _make_durable(path: Path) -> None:
+    """The file's name, too, must survive a cut; fsync of the file alone does not promise that."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def damaged(path: Path, verdict: str) -> LedgerDamaged:
+    return LedgerDamaged(
+        "LED-003",
+        f"{path} is damaged ({verdict}); nothing was written to it; keep the file and its -wal, "
+        "and start with a new state directory",
+    )
+
+
+def translate(error: apsw.Error, path: Path) -> LedgerError:
+    """SQLite's trouble in the words of a person at the station."""
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return LedgerBusy(
+            "LED-001",
+            f"{path} is in use by another process (the service holds it); ask through the running "
+            "service, or stop it first",
+        )
+    if isinstance(error, _DAMAGE):
+        return damaged(path, str(error))
+    if isinstance(error, apsw.CantOpenError):
+        return LedgerMissing(
+            "LED-002",
+            f"{path} cannot be opened; expected a ledger in a directory that belongs to the service "
+            "user; check --state and its owner",
+        )
+    if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError):
+        return LedgerMissing(
+            "LED-002", f"{path} is not writable by this user; run as the service user"
+        )
+    return LedgerFailed(
+        "LED-007", f"{path}: the disk failed ({error}); the ledger must be reopened"
+    )

@@ -1,0 +1,87 @@
+"""The tables. Strict types and integer keys: every secondary or text index costs flash on every commit.
+
+`event.id` is session number * 2**20 + n and `record.id` is chain number * 2**40 + seq, so one b-tree
+serves both the key and the order, and appending always lands at the end of a range.
+
+`user_version` counts the migrations that were applied. Only ever append to MIGRATIONS, and only
+additions: the version before must still be able to read the file after a roll-back.
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x766F6C74  # "volt"
+EVENTS_PER_SESSION = 1 << 20
+RECORDS_PER_CHAIN = 1 << 40
+
+_FIRST = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Boot ids are long and few; stamps refer to them by number.
+CREATE TABLE boot(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
+
+CREATE TABLE session(
+  n INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  evse TEXT,
+  terminal TEXT NOT NULL,
+  state TEXT NOT NULL,
+  open INTEGER NOT NULL CHECK (open IN (0, 1)),
+  last_n INTEGER NOT NULL CHECK (last_n >= 1),
+  started_utc_ms INTEGER NOT NULL, started_boot_ms INTEGER NOT NULL,
+  started_boot INTEGER NOT NULL REFERENCES boot(n), started_quality TEXT NOT NULL,
+  updated_utc_ms INTEGER NOT NULL, updated_boot_ms INTEGER NOT NULL,
+  updated_boot INTEGER NOT NULL REFERENCES boot(n), updated_quality TEXT NOT NULL
+) STRICT;
+CREATE INDEX session_open ON session(n) WHERE open = 1;
+
+CREATE TABLE event(
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  data TEXT NOT NULL,
+  state TEXT NOT NULL,
+  table_version INTEGER NOT NULL,
+  utc_ms INTEGER NOT NULL, boot_ms INTEGER NOT NULL,
+  boot INTEGER NOT NULL REFERENCES boot(n), quality TEXT NOT NULL,
+  record INTEGER REFERENCES record(id)
+) STRICT;
+
+-- `acked_through`: every record up to it is with the back end, except the rows of `outstanding`.
+CREATE TABLE chain(
+  n INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  acked_through INTEGER NOT NULL DEFAULT 0 CHECK (acked_through >= 0)
+) STRICT;
+
+CREATE TABLE record(
+  id INTEGER PRIMARY KEY,
+  type TEXT NOT NULL,
+  session INTEGER REFERENCES session(n),
+  utc_ms INTEGER NOT NULL, boot_ms INTEGER NOT NULL,
+  boot INTEGER NOT NULL REFERENCES boot(n), quality TEXT NOT NULL,
+  hash BLOB NOT NULL CHECK (length(hash) = 32),
+  jws TEXT NOT NULL
+) STRICT;
+
+-- Records the back end asked for again (code is null), or refused with a code (parked).
+-- `asked_ms` is the time in the ack that said so.
+CREATE TABLE outstanding(
+  record INTEGER PRIMARY KEY REFERENCES record(id),
+  asked_ms INTEGER NOT NULL,
+  code TEXT
+) STRICT;
+
+-- The back end's history is not ours: evidence, kept for people.
+CREATE TABLE fork(
+  id INTEGER PRIMARY KEY,
+  chain TEXT NOT NULL,
+  seq INTEGER NOT NULL,
+  theirs TEXT NOT NULL,
+  ours TEXT,
+  asked_ms INTEGER NOT NULL
+) STRICT;
+
+-- HMACs of card tokens: alone in a table so that they can be forgotten without touching evidence.
+CREATE TABLE card(session INTEGER PRIMARY KEY REFERENCES session(n), mac BLOB NOT NULL) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST,)
