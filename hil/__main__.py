@@ -12,6 +12,8 @@ COMMANDS = {
     "evse": ("hil.charger.cli:main_evse", "Modbus RTU charge controller"),
     "charger": ("hil.charger.cli:main_charger", "charge controller and meter with a car, one bus"),
     "backend": ("hil.backend.cli:main", "back end that receives records over MQTT"),
+    "netproxy": ("hil.netproxy:main", "TCP proxy between agent and broker that can be cut"),
+    "verify": ("hil.verify.cli:main", "four-way check of acquirer, back end, agent and receipts"),
 }
 EXIT_USAGE = 64
 
