@@ -1,0 +1,97 @@
+"""./dev test: every check runs, even after one failed; the last line counts passed, failed, skipped."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dev import system
+from dev.environment import ROOT, Spec
+from dev.say import DevError, say, step
+
+GATE_TIMEOUT_S = 1800
+"""Far above the whole run (ten minutes at most): a check that hangs ends in a failure, not in silence."""
+
+WORKERS = (2, 4)
+"""pytest processes: two even on one core, since many tests wait for processes; more than four only heat."""
+
+COUNTS_VARIABLE = "VOLTILL_TEST_COUNTS"
+"""Names the file into which tests/conftest.py writes what it counted."""
+
+
+def run(spec: Spec, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """The whole gate, or with arguments (paths, -k ...) only pytest with them. Returns the exit status."""
+    with tempfile.TemporaryDirectory(prefix="voltill-test-") as folder:
+        gate = _Gate(spec, dict(environ), Path(folder))
+        if arguments:
+            gate.tests(["-m", "pytest", *arguments])
+            say("    only the named tests ran; the gate is ./dev test without arguments")
+        else:
+            gate.everything()
+        return gate.close()
+
+
+class _Gate:
+    def __init__(self, spec: Spec, environ: dict[str, str], folder: Path) -> None:
+        self.spec = spec
+        self.counts = folder / "counts.json"
+        self.environ = {
+            **environ,
+            COUNTS_VARIABLE: str(self.counts),
+            "COVERAGE_FILE": str(folder / "coverage"),
+        }
+        self.failed: list[str] = []
+
+    def everything(self) -> None:
+        with step("system packages"):
+            system.install_missing()
+        self.check("format", ["-m", "ruff", "format", "--check", ".", "dev"])
+        self.check("lint", ["-m", "ruff", "check", ".", "dev"])
+        self.check("types", ["-m", "mypy"])
+        cores = len(os.sched_getaffinity(0))
+        workers = max(WORKERS[0], min(WORKERS[1], cores))
+        pytest = ["-m", "pytest", "-n", str(workers), "--dist", "loadfile"]
+        self.tests(["-m", "coverage", "run", *pytest])
+        self.check("coverage: join", ["-m", "coverage", "combine", "--quiet"])
+        self.check("coverage: agent and drivers, branches", ["-m", "coverage", "report"])
+
+    def check(self, name: str, words: Sequence[str]) -> None:
+        try:
+            with step(name):
+                if self._call(words) != 0:
+                    raise DevError(name)
+        except DevError:
+            self.failed.append(name)
+
+    def tests(self, words: Sequence[str]) -> None:
+        self.check("tests", words)
+
+    def _call(self, words: Sequence[str]) -> int:
+        try:
+            return subprocess.run(
+                [str(self.spec.python), *words],
+                cwd=ROOT,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                timeout=GATE_TIMEOUT_S,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            say(f"    stopped: not done after {GATE_TIMEOUT_S} s")
+            return 1
+
+    def close(self) -> int:
+        """Print the closing line, in which a failed check other than the tests counts as one failure each."""
+        counts = {"passed": 0, "failed": 0, "skipped": 0}
+        if self.counts.exists():
+            counts.update(json.loads(self.counts.read_text()))
+        others = [name for name in self.failed if name != "tests"]
+        failed = counts["failed"] + len(others)
+        if "tests" in self.failed and not failed:
+            failed = 1  # pytest itself ended badly: no test to blame, still a failure
+        for name in self.failed:
+            say(f"FAILED: {name}")
+        say(f"{counts['passed']} passed, {failed} failed, {counts['skipped']} skipped")
+        return 1 if self.failed else 0

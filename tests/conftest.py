@@ -1,0 +1,115 @@
+"""For the whole suite: hypothesis' settings and seed, and the rule that a skip must be a known one.
+
+Helpers that tests share are modules in tests/support (imported as `from support.x import y`).
+"""
+
+import json
+import os
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+SKIPS = Path(__file__).with_name("skips.txt")
+COUNTS_VARIABLE = "VOLTILL_TEST_COUNTS"
+SEED_BITS = 32
+
+# No deadline: the machines of a CI stall now and then, and a slow example is no failure.
+hypothesis.settings.register_profile("voltill", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("voltill")
+
+
+class SkipRules:
+    """The list of skips that may happen: a regular expression for the reason, " # ", why it is all right."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.patterns: list[re.Pattern[str]] = []
+        for line in lines:
+            if not line.strip() or line.startswith("#"):
+                continue
+            pattern, separator, why = line.partition(" # ")
+            if not separator or not why.strip():
+                raise ValueError(f"{SKIPS.name}: {line!r} lacks its ' # why'")
+            self.patterns.append(re.compile(pattern.strip()))
+
+    def allow(self, reason: str) -> bool:
+        return any(pattern.fullmatch(reason) for pattern in self.patterns)
+
+
+class SkipTable:
+    """Collects every skip, prints them as a table, and fails the run for one that is not listed."""
+
+    def __init__(self, rules: SkipRules) -> None:
+        self.rules = rules
+        self.reasons: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if hasattr(report, "wasxfail"):
+            self.outcomes["xfailed"] += report.when == "call"
+        elif report.skipped:
+            self._skip(report)
+        elif report.failed:
+            self.outcomes["failed"] += 1
+        elif report.when == "call":
+            self.outcomes["passed"] += 1
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self._skip(report)
+        elif report.failed:
+            self.outcomes["failed"] += 1
+
+    def _skip(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        self.outcomes["skipped"] += 1
+        self.reasons[text.removeprefix("Skipped: ")] += 1
+
+    def unlisted(self) -> int:
+        return sum(count for reason, count in self.reasons.items() if not self.rules.allow(reason))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        unlisted = self.unlisted()
+        if unlisted and session.exitstatus in (
+            pytest.ExitCode.OK,
+            pytest.ExitCode.NO_TESTS_COLLECTED,
+        ):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        target = os.environ.get(COUNTS_VARIABLE)
+        if target:
+            counts = {
+                "passed": self.outcomes["passed"] + self.outcomes["xfailed"],
+                "failed": self.outcomes["failed"] + unlisted,
+                "skipped": self.outcomes["skipped"] - unlisted,
+            }
+            Path(target).write_text(json.dumps(counts))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self.reasons:
+            return
+        terminalreporter.section("skips")
+        for reason, count in sorted(self.reasons.items()):
+            listed = self.rules.allow(reason)
+            note = "listed" if listed else f"NOT LISTED in tests/{SKIPS.name}: the run fails"
+            terminalreporter.write_line(f"{count:5}  {reason}  [{note}]", red=not listed)
+
+
+@pytest.hookimpl(tryfirst=True)  # before hypothesis' own plugin reads the option
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        return  # an xdist worker: the controller sees every report and has handed its options down
+    if config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(SEED_BITS))
+    config.pluginmanager.register(
+        SkipTable(SkipRules(SKIPS.read_text().splitlines())), "voltill-skips"
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    seed = config.option.hypothesis_seed
+    return f"hypothesis seed: {seed} (again: --hypothesis-seed={seed})"
