@@ -186,6 +186,7 @@ def ended(s: Session, e: Event) -> Session:
         end_quality=e.text("quality"),
         cost_minor=e.integer("cost_minor"),
         price=e.mapping("price"),
+        bill=e.mapping("bill"),
     )
 
 

@@ -32,7 +32,7 @@ class E(StrEnum):
     PROGRESS = "progress"  # energy_wh, power_w
     STOP = "stop"  # reason, and for the limit the computed margin
     STOPPED = "stopped"  # proof
-    ENDED = "ended"  # energy_wh, quality, cost_minor, price, charging_ms, idle_ms
+    ENDED = "ended"  # energy_wh, quality, cost_minor, price, bill
     RECORDED = "recorded"  # seq
     EVIDENCE = "evidence"  # amount_minor?, result, details: stored before it is answered
     SETTLED = "settled"  # completion of a capture or release

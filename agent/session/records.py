@@ -1,5 +1,6 @@
-"""The payloads of signed records, made from a session alone, so that the same session gives the same
-bytes again after a crash. Contract: docs/interfaces/asyncapi.yaml."""
+"""The bodies of signed records, made from a session alone, so that the same session gives the same
+bytes again after a crash. The frame (chain, seq, prev, type, station, time, stamp) is put around them when
+they are sealed. Contract: docs/interfaces/asyncapi.yaml."""
 
 from __future__ import annotations
 
@@ -19,15 +20,8 @@ def _stamp(stamp: Stamp | None) -> dict[str, int | str] | None:
     return None if stamp is None else stamp.to_json()
 
 
-def _common(kind: str, s: Session, station: str) -> dict[str, object]:
-    entered = s.entered
-    if entered is None:
-        raise ValueError(f"session {s.id} has no event; a record of it cannot be")
+def _common(s: Session) -> dict[str, object]:
     return {
-        "type": kind,
-        "station": station,
-        "time": iso_utc(entered),
-        "stamp": entered.to_json(),
         "session_id": s.id,
         "evse": s.evse,
         "terminal": s.terminal,
@@ -35,9 +29,9 @@ def _common(kind: str, s: Session, station: str) -> dict[str, object]:
     }
 
 
-def session_record(s: Session, station: str) -> dict[str, object]:
+def session_record(s: Session) -> dict[str, object]:
     """Energy, time and price of a session whose end reading is confirmed, before any money moves."""
-    return _common("session", s, station) | {
+    return _common(s) | {
         "tariff_id": s.tariff_id,
         "energy_wh": s.energy_wh,
         "meter": {
@@ -61,9 +55,9 @@ def session_record(s: Session, station: str) -> dict[str, object]:
     }
 
 
-def settlement_record(s: Session, station: str) -> dict[str, object]:
+def settlement_record(s: Session) -> dict[str, object]:
     """How the hold ended, or that it was refused, or that nobody knows yet."""
-    return _common("settlement", s, station) | {
+    return _common(s) | {
         "refers_seq": s.record_seq,
         "outcome": s.outcome or "unknown",
         "held_minor": s.held_minor or 0,

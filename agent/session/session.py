@@ -51,6 +51,7 @@ class Session:
     # the price, computed once and stored: never computed again after a restart
     cost_minor: int | None = None
     price: Json = field(default_factory=dict)
+    bill: Json = field(default_factory=dict)  # the lines of the receipt
     # settlement
     record_seq: int | None = None
     settlement_seq: int | None = None

@@ -81,6 +81,21 @@ OCCUPIES_EVSE = frozenset(
 # Before any energy: the plug decides, and a driver may still walk away.
 BEFORE_ENERGY = frozenset({S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR, S.HELD})
 
+# Something is under way that ends by itself soon; a station that goes down waits for these.
+IN_MOTION = frozenset(
+    {
+        S.AUTHORIZING,
+        S.APPROVED,
+        S.BEGINNING,
+        S.STOPPING,
+        S.ENDING,
+        S.RECORDING,
+        S.CAPTURING,
+        S.RELEASING,
+        S.SETTLED,
+    }
+)
+
 
 def energy_allowed(state: S) -> bool:
     """True while the EVSE must hold a release; in every other state it must not. The station

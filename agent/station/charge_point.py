@@ -132,6 +132,24 @@ class ChargePoint:
     def car_there(self) -> bool:
         return self.snapshot.state in CAR_THERE
 
+    def describe(self) -> dict[str, object]:
+        """What a person sees of this connector."""
+        session = self.session()
+        live = self.live
+        return {
+            "id": self.id,
+            "state": str(self.snapshot.state),
+            "estop": self.snapshot.estop,
+            "faults": list(self.snapshot.fault_codes),
+            "meter": str(self.reading.state),
+            "register_wh": self.reading.energy_import_wh,
+            "power_w": self.reading.power_w,
+            "session": None if session is None else session.id,
+            "session_state": None if session is None else str(session.state),
+            "energy_wh": None if live is None else live.energy_wh,
+            "cost_minor": None if live is None else live.cost_minor,
+        }
+
     async def withdraw(self) -> None:
         """Take the release back now, whatever the session says: the station is going down."""
         try:
@@ -194,6 +212,7 @@ class ChargePoint:
             "quality": quality,
             "cost_minor": cost.total_minor,
             "price": cost.json(),
+            "bill": cost.bill.to_json(),
         }
         self._progress.leave(f"end {self.id}")
         await self._keeper.tell(session.id, E.ENDED, data)

@@ -37,7 +37,7 @@ Log = Callable[..., None]
 
 # More open sessions than connectors only come from unresolved ones; a station that has this many is
 # looked after by people.
-LOAD_LIMIT = 10_000
+LOAD_LIMIT = 1_000
 # Terminals repeat only their last result; a few more cover several desks and sessions in between.
 CLOSED_KEPT = 50
 
@@ -59,6 +59,7 @@ class Keeper:
         self._watchers: list[Callable[[Session], None]] = []
         self.sessions: dict[str, Session] = {}
         # Sessions whose stored states this version's table does not reproduce: shown, not touched.
+        self.committed = 0
         self.set_aside: dict[str, str] = {}
         self.perform: Perform = lambda session, effect: None
 
@@ -181,6 +182,7 @@ class Keeper:
                 record=record,
                 card_mac=card_mac,
             )
+            self.committed += 1
             self._counts[session_id] = n
             self._stamps[session_id] = event.stamp
             self._remember(after)

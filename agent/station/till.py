@@ -5,6 +5,8 @@ Nothing is sent again here. Whether it may be is the session's business, after a
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Mapping
 
 from agent.ledger import LedgerError
 from agent.ports import (
@@ -28,12 +30,25 @@ from agent.values import Money
 # Design §2 rule 14: a commit that takes longer while a terminal waits counts as failed.
 COMMIT_BOUND_S = 3.0
 
+# No run of digits this long is kept from a terminal's texts: it could be part of a card number.
+DIGITS_KEPT_MAX = 10
+_LONG_DIGITS = re.compile(rf"\d{{{DIGITS_KEPT_MAX + 1},}}")
+
 JUDGES = {
     Effect.ASK_HOLD: judge_hold,
     Effect.ASK_CAPTURE: judge_capture,
     Effect.ASK_RELEASE: judge_release,
 }
 MONEY_EFFECTS = frozenset({Effect.AUTHORIZE, Effect.CAPTURE, Effect.RELEASE, *JUDGES})
+
+
+def clean(details: Mapping[str, int | str]) -> dict[str, object]:
+    """Facts of a terminal without anything that could be a card number. Its driver drops card data by
+    field; free texts of a host may still repeat it."""
+    return {
+        key: _LONG_DIGITS.sub("*", value) if isinstance(value, str) else value
+        for key, value in details.items()
+    }
 
 
 class Till:
@@ -60,7 +75,7 @@ class Till:
             data = {
                 "approved_minor": None if evidence.amount is None else evidence.amount.amount_minor,
                 "hold": evidence.ref.to_json(),
-                "details": dict(evidence.details),
+                "details": clean(evidence.details),
             }
             return await self._keep(session.id, E.APPROVED, data)
 
@@ -70,7 +85,7 @@ class Till:
     async def _settle(self, session: Session, amount: Money | None) -> Outcome:
         async def keep(evidence: Evidence) -> Verdict:
             booked = None if evidence.amount is None else evidence.amount.amount_minor
-            result = evidence.ref.to_json() | dict(evidence.details)
+            result = evidence.ref.to_json() | clean(evidence.details)
             data = {"amount_minor": booked, "result": result}
             if amount is not None and booked is not None and booked != amount.amount_minor:
                 self._log(
@@ -89,7 +104,7 @@ class Till:
             return await self._terminal.release(ref, held, keep)
         return await self._terminal.capture(ref, held, amount, keep)
 
-    async def _keep(self, session_id: str, name: E, data: dict[str, object]) -> Verdict:
+    async def _keep(self, session_id: str, name: E, data: Mapping[str, object]) -> Verdict:
         try:
             async with asyncio.timeout(COMMIT_BOUND_S):
                 step = await self._keeper.tell(session_id, name, data)
@@ -162,4 +177,4 @@ def _last_seen(last: LastResult | None) -> LastSeen | None:
         return None
     evidence = last.evidence
     amount_minor = None if evidence.amount is None else evidence.amount.amount_minor
-    return LastSeen(last.result, amount_minor, evidence.ref.to_json(), dict(evidence.details))
+    return LastSeen(last.result, amount_minor, evidence.ref.to_json(), clean(evidence.details))

@@ -1,0 +1,48 @@
+"""voltill run"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from agent.cli.common import FAILED, config_option, fail, state_option
+
+
+@click.command()
+@config_option
+@state_option
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+def command(config: Path, state: Path, log_level: str) -> None:
+    """Run the station in the foreground. Logs are JSON lines on stderr."""
+    from agent.cli.settings_file import settings_or_exit
+    from agent.ledger import LedgerError
+    from agent.ports import DeviceUnavailable
+    from agent.station.logs import make_log
+    from agent.station.station import Paths, Station
+    from agent.trust.keys import KeyRefused
+
+    settings = settings_or_exit(config, files=True)
+    log = make_log(log_level)
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise fail(
+            f"STA-014: {state}: {error.strerror}; expected a folder this user may write"
+        ) from None
+
+    async def main() -> int:
+        return await Station(settings, Paths(state), log).run()
+
+    try:
+        code = asyncio.run(main())
+    except (LedgerError, KeyRefused, DeviceUnavailable) as error:
+        log("start_failed", level="error", why=str(error))
+        raise click.exceptions.Exit(FAILED) from None
+    raise click.exceptions.Exit(code)

@@ -1,0 +1,166 @@
+"""voltill sessions list | show | receipt"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli.common import (
+    config_option,
+    fail,
+    from_ledger,
+    json_option,
+    print_json,
+    state_option,
+    table,
+)
+from agent.values import Money
+
+
+@click.group()
+def command() -> None:
+    """List, show and receipt of sessions."""
+
+
+def _money(minor: int | None, currency: str) -> str:
+    return "" if minor is None or not currency else Money(minor, currency).text()
+
+
+def _kwh(energy_wh: int) -> str:
+    return f"{energy_wh // 1000}.{energy_wh % 1000:03d}"
+
+
+@command.command("list")
+@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@state_option
+@json_option
+def list_(limit: int, state: Path, as_json: bool) -> None:
+    """The last sessions, newest first."""
+    from agent.station import queries
+
+    rows: list[dict[str, Any]] = from_ledger(
+        state, "sessions", lambda ledger: queries.sessions_list(ledger, limit), limit=limit
+    )
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        click.echo("No sessions yet.")
+        return
+    head = [
+        "SESSION",
+        "EVSE",
+        "STATE",
+        "STARTED (UTC)",
+        "kWh",
+        "CUR",
+        "HELD",
+        "CHARGED",
+        "RELEASED",
+    ]
+    lines = [head]
+    for r in rows:
+        cur = r["currency"]
+        lines.append(
+            [
+                r["id"],
+                r["evse"] or "-",
+                f"{r['state']} ({r['payment']})",
+                (r["started"] or "")[:19].replace("T", " "),
+                _kwh(r["energy_wh"]),
+                cur,
+                _money(r["held_minor"], cur),
+                _money(r["captured_minor"], cur),
+                _money(r["released_minor"], cur),
+            ]
+        )
+    click.echo(table(lines, right=frozenset({4, 6, 7, 8})))
+
+
+@command.command("show")
+@click.argument("session_id")
+@state_option
+@json_option
+def show(session_id: str, state: Path, as_json: bool) -> None:
+    """The whole story of one session, every event with its time."""
+    from agent.station import queries
+
+    found: dict[str, Any] | None = from_ledger(
+        state, "session", lambda ledger: queries.session_show(ledger, session_id), id=session_id
+    )
+    if found is None:
+        raise fail(f"STA-012: no session {session_id} in {state}; see `voltill sessions list`")
+    if as_json:
+        print_json(found)
+        return
+    cur = found["currency"]
+    click.echo(f"Session {found['id']} on {found['evse'] or '-'}: {found['state']}")
+    click.echo(
+        f"  energy    {_kwh(found['energy_wh'])} kWh, stopped: {found['stop_reason'] or '-'}"
+    )
+    for label, key in (
+        ("held", "held_minor"),
+        ("cost", "cost_minor"),
+        ("charged", "captured_minor"),
+        ("released", "released_minor"),
+        ("shortfall", "shortfall_minor"),
+        ("owed", "owed_minor"),
+    ):
+        if found[key]:
+            click.echo(f"  {label:<9} {_money(found[key], cur)} {cur}")
+    click.echo(f"  payment   {found['payment']}" + (f" ({found['why']})" if found["why"] else ""))
+    click.echo("")
+    rows = [["#", "TIME (UTC)", "EVENT", "STATE", "DATA"]]
+    for event in found["events"]:
+        rows.append(
+            [
+                str(event["n"]),
+                event["time"][11:23],
+                event["name"],
+                event["state"],
+                _brief(event["data"]),
+            ]
+        )
+    click.echo(table(rows, right=frozenset({0})))
+    for record in found["records"]:
+        click.echo(f"record {record['seq']} ({record['type']}) {record['hash'][:16]}...")
+
+
+def _brief(data: dict[str, Any]) -> str:
+    """Plain values of an event on one line; nested ones are for --json."""
+    return " ".join(
+        f"{key}={value}"
+        for key, value in data.items()
+        if isinstance(value, int | str) and value != ""
+    )
+
+
+@command.command("receipt")
+@click.argument("session_id")
+@click.option("--width", type=click.IntRange(24, 48), default=40, show_default=True)
+@click.option("--language", help="As the station's first language unless given.")
+@config_option
+@state_option
+@json_option
+def receipt(
+    session_id: str, width: int, language: str | None, config: Path, state: Path, as_json: bool
+) -> None:
+    """The receipt of one session as text."""
+    from agent.cli.settings_file import settings_or_exit
+    from agent.station import queries
+    from agent.station.receipts import receipt_text
+
+    settings = settings_or_exit(config)
+    events: list[dict[str, Any]] | None = from_ledger(
+        state, "events", lambda ledger: queries.events_json(ledger, session_id), id=session_id
+    )
+    if not events:
+        raise fail(f"STA-012: no session {session_id} in {state}; see `voltill sessions list`")
+    session = queries.session_from_json(session_id, events)
+    text = receipt_text(session, settings, width, language)
+    if as_json:
+        print_json({"session": session_id, "width": width, "lines": text.splitlines()})
+    else:
+        click.echo(text)

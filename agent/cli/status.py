@@ -1,0 +1,85 @@
+"""voltill status"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli.common import OK, WARNING, from_ledger, json_option, print_json, state_option
+from agent.ledger import Ledger
+from agent.values import Money
+
+
+@click.command()
+@state_option
+@json_option
+def command(state: Path, as_json: bool) -> None:
+    """Terminals, connectors, uplink, and every hold that has not ended. Exit code 1 when something
+    needs attention."""
+    found: dict[str, Any] = from_ledger(state, "status", _offline)
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+    raise click.exceptions.Exit(WARNING if _attention(found) else OK)
+
+
+def _offline(ledger: Ledger) -> dict[str, Any]:
+    from agent.station import queries
+
+    return {
+        "running": False,
+        "station": ledger.station,
+        "terminals": [],
+        "evses": [],
+        "uplink": None,
+        "open": queries.open_money(ledger),
+        "outbox": queries.outbox(ledger),
+        "set_aside": {},
+    }
+
+
+UNSETTLED = ("unknown", "refused", "capture_due", "release_due")
+
+
+def _attention(found: dict[str, Any]) -> bool:
+    return (
+        not found["running"]
+        or any(t["trouble"] or t["strange_holds"] for t in found["terminals"])
+        or any(e["state"] in ("unknown", "fault") or e["meter"] != "ok" for e in found["evses"])
+        or any(s["payment"] in UNSETTLED for s in found["open"])
+        or bool(found["set_aside"])
+    )
+
+
+def _print(found: dict[str, Any]) -> None:
+    running = "running" if found["running"] else "stopped (read from the ledger)"
+    click.echo(f"Station {found['station']}: {running}")
+    for t in found["terminals"]:
+        click.echo(f"  terminal {t['id']}: {t['trouble'] or 'ready'} (TID {t['tid'] or 'unknown'})")
+        if t["strange_holds"]:
+            click.echo(f"    holds nobody here made: receipts {t['strange_holds']}")
+    for e in found["evses"]:
+        line = f"  connector {e['id']}: {e['state']}, meter {e['meter']}"
+        if e["register_wh"] is not None:
+            line += f" {e['register_wh'] / 1000:.3f} kWh"
+        if e["power_w"]:
+            line += f", {e['power_w']} W"
+        click.echo(line)
+    if found["uplink"] is not None:
+        click.echo(f"  uplink: {_uplink(found['uplink'])}")
+    if not found["open"]:
+        click.echo("No open sessions.")
+    for s in found["open"]:
+        held = Money(s["held_minor"], s["currency"]) if s["currency"] else "-"
+        click.echo(
+            f"  session {s['id']} {s['state']} ({s['payment']}), held {held}, since {s['since']}"
+        )
+    for session_id, stored in found["set_aside"].items():
+        click.echo(f"  session {session_id} set aside: stored state {stored} not reproduced")
+
+
+def _uplink(uplink: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in uplink.items() if value not in (None, ""))

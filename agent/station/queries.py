@@ -1,0 +1,130 @@
+"""What people and scripts ask of the ledger. The same functions serve the running service (through the
+control socket) and the command line while the service is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.ledger import EventRow, Ledger
+from agent.session import Session, fold
+from agent.session.summary import summary
+from agent.station.keeper import event_of
+from agent.trust.chain import iso_utc
+from agent.values import Stamp
+
+SESSIONS_LISTED_MAX = 1_000
+RECORDS_PAGE = 500
+
+
+def session_of(ledger: Ledger, session_id: str) -> tuple[Session, list[EventRow]] | None:
+    rows = ledger.events(session_id)
+    if not rows:
+        return None
+    return fold(session_id, [event_of(row) for row in rows]), rows
+
+
+def event_json(row: EventRow) -> dict[str, object]:
+    return {
+        "n": row.n,
+        "name": row.name,
+        "state": row.state,
+        "table_version": row.table_version,
+        "time": iso_utc(row.stamp.utc_ms),
+        "stamp": row.stamp.to_json(),
+        "data": dict(row.data),
+    }
+
+
+def event_row(session_id: str, data: Mapping[str, Any]) -> EventRow:
+    """The inverse of `event_json`."""
+    return EventRow(
+        session_id,
+        int(data["n"]),
+        str(data["name"]),
+        data["data"],
+        str(data["state"]),
+        int(data["table_version"]),
+        Stamp.from_json(data["stamp"]),
+    )
+
+
+def sessions_list(ledger: Ledger, limit: int) -> list[dict[str, object]]:
+    """Newest first."""
+    found = []
+    for row in ledger.sessions(limit=min(limit, SESSIONS_LISTED_MAX)):
+        known = session_of(ledger, row.id)
+        if known is not None:
+            found.append(summary(known[0]))
+    return found
+
+
+def session_show(ledger: Ledger, session_id: str) -> dict[str, object] | None:
+    """The summary, the facts behind it, every event with its stamp, and the records."""
+    known = session_of(ledger, session_id)
+    if known is None:
+        return None
+    session, rows = known
+    return summary(session) | {
+        "hold": dict(session.hold),
+        "card": dict(session.card),
+        "result": dict(session.result),
+        "refusal": dict(session.refusal),
+        "why": session.why,
+        "begin_wh": session.begin_wh,
+        "end_wh": session.end_wh,
+        "end_quality": session.end_quality,
+        "meter_serial": session.meter_serial,
+        "charging_ms": session.charging_ms,
+        "idle_ms": session.idle_ms,
+        "price": dict(session.price),
+        "events": [event_json(row) for row in rows],
+        "records": [
+            {"seq": r.seq, "type": r.type, "hash": r.hash} for r in ledger.record_of(session_id)
+        ],
+    }
+
+
+def open_money(ledger: Ledger) -> list[dict[str, object]]:
+    """Sessions whose hold is not ended yet: what `status` lists."""
+    listed = []
+    for row in ledger.sessions(open_only=True, limit=SESSIONS_LISTED_MAX):
+        known = session_of(ledger, row.id)
+        if known is not None:
+            listed.append(summary(known[0]) | {"since": iso_utc(row.started.utc_ms)})
+    return listed
+
+
+def outbox(ledger: Ledger) -> dict[str, object]:
+    """What the back end has not acknowledged yet."""
+    status = ledger.outbox_status()
+    waiting = ledger.unacked(RECORDS_PAGE)
+    return {
+        "unacked": status.unacked,
+        "acked_through": status.acked_through,
+        "parked": status.parked,
+        "oldest": None if status.oldest is None else iso_utc(status.oldest.utc_ms),
+        "records": [
+            {"chain": r.chain, "seq": r.seq, "type": r.type, "session_id": r.session_id}
+            for r in waiting
+        ],
+    }
+
+
+def records(ledger: Ledger) -> list[str]:
+    """Every record of this ledger's chain, as signed."""
+    texts: list[str] = []
+    while True:
+        page = ledger.records(len(texts) + 1, RECORDS_PAGE)
+        texts += [row.jws for row in page]
+        if len(page) < RECORDS_PAGE:
+            return texts
+
+
+def events_json(ledger: Ledger, session_id: str) -> list[dict[str, object]]:
+    return [event_json(row) for row in ledger.events(session_id)]
+
+
+def session_from_json(session_id: str, events: list[dict[str, Any]]) -> Session:
+    """A session from its events as the service prints them."""
+    return fold(session_id, [event_of(event_row(session_id, e)) for e in events])

@@ -1,0 +1,102 @@
+"""What the running service answers on its control socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from agent.session import E, energy_allowed
+from agent.station import queries
+from agent.station.control import ControlRefused, Handler
+
+if TYPE_CHECKING:
+    from agent.station.station import Station
+
+
+class Requests:
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self.handlers: dict[str, Handler] = {
+            "status": self.status,
+            "sessions": self.sessions,
+            "session": self.session,
+            "events": self.events,
+            "outbox": self.outbox,
+            "records": self.records,
+            "stop": self.stop,
+            "meter_read": self.meter_read,
+        }
+
+    async def status(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        station = self._station
+        return {
+            "running": True,
+            "station": station.settings.station.id,
+            "time": station.clock.stamp().to_json(),
+            "terminals": [
+                {
+                    "id": desk.id,
+                    "tid": None if desk.identity is None else desk.identity.terminal_id,
+                    "trouble": desk.trouble,
+                    "strange_holds": list(desk.strange_holds),
+                }
+                for desk in station.parts.desks.values()
+            ],
+            "evses": [point.describe() for point in station.parts.points.values()],
+            "uplink": None if station.parts.uplink is None else station.parts.uplink.status(),
+            "open": await station.ledger.use(queries.open_money),
+            "set_aside": dict(station.keeper.set_aside),
+            "stuck": station.progress.stuck(),
+        }
+
+    async def sessions(self, request: Mapping[str, Any]) -> Any:
+        limit = int(request.get("limit", 20))
+        return await self._station.ledger.use(lambda ledger: queries.sessions_list(ledger, limit))
+
+    async def session(self, request: Mapping[str, Any]) -> Any:
+        found = await self._station.ledger.use(
+            lambda ledger: queries.session_show(ledger, str(request["id"]))
+        )
+        if found is None:
+            raise ControlRefused(f"no session {request['id']} in the ledger")
+        return found
+
+    async def events(self, request: Mapping[str, Any]) -> Any:
+        rows = await self._station.ledger.events(str(request["id"]))
+        if not rows:
+            raise ControlRefused(f"no session {request['id']} in the ledger")
+        return [queries.event_json(row) for row in rows]
+
+    async def outbox(self, _: Mapping[str, Any]) -> Any:
+        return await self._station.ledger.use(queries.outbox)
+
+    async def records(self, _: Mapping[str, Any]) -> Any:
+        return await self._station.ledger.use(queries.records)
+
+    async def stop(self, request: Mapping[str, Any]) -> Any:
+        """End the session on a connector, as the person at the station asks."""
+        evse = str(request["evse"])
+        session = self._station.keeper.on_evse(evse)
+        if session is None:
+            raise ControlRefused(f"no session on {evse}")
+        charging = energy_allowed(session.state)
+        event, data = (E.STOP, {"reason": "local"}) if charging else (E.CANCELLED, {"why": "local"})
+        step = await self._station.keeper.tell(session.id, event, data)
+        if not step.taken:
+            raise ControlRefused(f"session {session.id} is {session.state}; nothing to stop")
+        return {"session": session.id, "state": str(step.session.state)}
+
+    async def meter_read(self, request: Mapping[str, Any]) -> Any:
+        point = self._station.parts.points.get(str(request.get("evse", "")))
+        if point is None:
+            known = ", ".join(self._station.parts.points)
+            raise ControlRefused(f"no EVSE {request.get('evse')!r}; expected one of {known}")
+        reading = await point.register.read()
+        return {
+            "model": point.register.model,
+            "serial": reading.serial,
+            "energy_import_wh": reading.energy_import_wh,
+            "power_w": reading.power_w,
+            "state": str(reading.state),
+            "why": reading.why,
+        }

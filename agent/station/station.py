@@ -1,0 +1,249 @@
+"""The station: builds everything from the settings, runs it, and brings it down safely.
+
+Crash-only: a part that dies takes the service down, after the release was withdrawn; the service manager
+starts it again, and recovery by replay is the normal start."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.ledger import AsyncLedger
+from agent.session import E, Effect, S, Session, energy_allowed
+from agent.session.states import IN_MOTION, OCCUPIES_EVSE
+from agent.settings import Settings
+from agent.station import build
+from agent.station.clock import Clock, SystemClock
+from agent.station.context import Context
+from agent.station.control import ControlServer, control_path
+from agent.station.keeper import Keeper, Log
+from agent.station.notify import Progress, notify, watchdog_interval_ms
+from agent.station.recorder import Recorder
+from agent.station.requests import Requests
+from agent.station.till import MONEY_EFFECTS
+from agent.station.timers import Timers
+
+# On SIGTERM running sessions are stopped, recorded and captured; systemd's TimeoutStopSec is longer.
+END_BOUND_S = 60.0
+FEED_S = 5.0  # watchdog check without systemd, for the log alone
+CHECKPOINT_S = 60.0  # the write-ahead log is folded back when nothing is going on
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    state: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.state / "ledger.db"
+
+    @property
+    def card_key(self) -> Path:
+        return self.state / "card.key"
+
+    @property
+    def control(self) -> Path:
+        return control_path(self.state)
+
+
+class Station:
+    def __init__(
+        self, settings: Settings, paths: Paths, log: Log, clock: Clock | None = None
+    ) -> None:
+        self.settings, self.paths, self.log = settings, paths, log
+        self.clock = clock or SystemClock()
+        self.stopping = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> int:
+        """Until SIGTERM or SIGINT. Exit code 0, or 2 when a part died."""
+        self._listen_for_signals()
+        self.ledger = await AsyncLedger.open(self.paths.ledger, self.settings.station.id)
+        try:
+            return await self._run()
+        finally:
+            await self.ledger.close()
+
+    async def _run(self) -> int:
+        self.keeper = Keeper(self.ledger, self.clock, self.log)
+        self.progress = Progress(self.clock.boot_ms)
+        tariff = build.tariff(self.settings)
+        self.context = Context(self.clock, self.keeper, self.progress, tariff, self.log)
+        self.parts = build.parts(self.settings, self.paths.card_key, self.context, self.ledger)
+        self.recorder = Recorder(self.ledger, self.keeper, self.parts.record_key)
+        self.timers = Timers(build.policy(self.settings), self.context)
+        self.keeper.perform = self._perform
+        control = ControlServer(self.paths.control, Requests(self).handlers)
+        await control.start()
+        try:
+            await self._recover()
+            for name, work in self._loops():
+                self._start(name, work)
+            notify(f"READY=1\nSTATUS={self._status_line()}")
+            self.log("station_ready", station=self.settings.station.id)
+            return await self._until_told()
+        finally:
+            await control.stop()
+            await self._wind_down()
+
+    def _listen_for_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+
+    def _loops(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        loops: list[tuple[str, Coroutine[Any, Any, None]]] = []
+        loops += [(f"evse {p.id}", p.run()) for p in self.parts.points.values()]
+        loops += [(f"terminal {d.id}", d.run()) for d in self.parts.desks.values()]
+        if self.parts.uplink is not None:
+            loops.append(("uplink", self.parts.uplink.run()))
+        loops += [("watchdog", self._watch()), ("housekeeping", self._keep_house())]
+        return loops
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._jobs.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        if task.cancelled() or self._failed.done():
+            return
+        error = task.exception()
+        if error is not None:
+            self._failed.set_exception(error)
+
+    async def _until_told(self) -> int:
+        told = asyncio.ensure_future(self.stopping.wait())
+        await asyncio.wait({told, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        notify("STOPPING=1")
+        if self._failed.done():
+            error = self._failed.exception()
+            self.log("part_died", level="error", id="STA-004", why=repr(error))
+            await self._withdraw_all()
+            return 2
+        hand_over = self.settings.payment.on_sigterm == "hand_over"
+        self.log("stopping", how="hand over" if hand_over else "end")
+        if not hand_over:
+            await self._end_sessions()
+            await self._withdraw_all()
+        return 0
+
+    # --- recovery ---------------------------------------------------------------------------------
+
+    async def _recover(self) -> None:
+        """Replay, then order what each state owes. Charging sessions are first looked at."""
+        sessions = await self.keeper.load()
+        for session in sessions:
+            await self._remember_card(session)
+            point = self.parts.points.get(session.evse or "")
+            if energy_allowed(session.state) and point is not None:
+                point.await_resume()
+                continue
+            step = await self.keeper.tell(session.id, E.RESTARTED, {"resume": False})
+            if step.owed is None:
+                self.keeper.owe(step.session)
+            self.timers.watch(step.session)
+        self.keeper.watch(self.timers.watch)
+        self.keeper.watch(self._changed)
+        if sessions:
+            self.log("recovered", sessions=[s.id for s in sessions])
+
+    async def _remember_card(self, session: Session) -> None:
+        desk = self.parts.desks.get(session.terminal)
+        mac = await self.ledger.card_mac(session.id)
+        if desk is not None and mac is not None:
+            desk.remember_card(session.id, mac)
+
+    # --- effects ----------------------------------------------------------------------------------
+
+    def _perform(self, session: Session, effect: Effect) -> None:
+        if effect in MONEY_EFFECTS:
+            desk = self.parts.desks.get(session.terminal)
+            if desk is None:
+                self.log("no_terminal", level="error", id="STA-005", session=session.id)
+                return
+            desk.order(session.id, effect)
+        elif effect in (Effect.RECORD_SESSION, Effect.RECORD_SETTLEMENT):
+            self._start(f"{effect} {session.id}", self.recorder.record(session.id, effect))
+        else:
+            point = self.parts.points.get(session.evse or "")
+            if point is None:
+                self.log("no_evse", level="error", id="STA-006", session=session.id)
+                return
+            work = point.meter_begin if effect is Effect.METER_BEGIN else point.meter_end
+            self._start(f"{effect} {session.id}", work(session.id))
+
+    def _changed(self, session: Session) -> None:
+        self._moved.set()
+        desk = self.parts.desks.get(session.terminal)
+        if desk is not None:
+            if session.state not in OCCUPIES_EVSE:
+                desk.forget_card(session.id)
+            desk.refresh()
+        if self.parts.uplink is not None:
+            self.parts.uplink.wake()
+
+    # --- watching ---------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Feed systemd's watchdog, only while every loop makes progress."""
+        interval_ms = watchdog_interval_ms()
+        while True:
+            stuck = self.progress.stuck()
+            if stuck:
+                self.log("stuck", level="error", id="STA-007", loops=stuck)
+            elif interval_ms is not None:
+                notify(f"WATCHDOG=1\nSTATUS={self._status_line()}")
+            await asyncio.sleep(FEED_S if interval_ms is None else interval_ms / 1000)
+
+    async def _keep_house(self) -> None:
+        written = -1
+        while True:
+            await asyncio.sleep(CHECKPOINT_S)
+            if not self.keeper.sessions and written != self.keeper.committed:
+                written = self.keeper.committed
+                await self.ledger.checkpoint()
+
+    def _status_line(self) -> str:
+        troubles = [f"{d.id}: {d.trouble}" for d in self.parts.desks.values() if d.trouble]
+        return "; ".join(troubles) or f"{len(self.keeper.sessions)} open sessions"
+
+    # --- going down -------------------------------------------------------------------------------
+
+    async def _end_sessions(self) -> None:
+        """Stop running sessions and give them time to be recorded and settled."""
+        for desk in self.parts.desks.values():
+            desk.accepting = False
+        for session in list(self.keeper.sessions.values()):
+            if energy_allowed(session.state):
+                await self.keeper.tell(session.id, E.STOP, {"reason": "station shuts down"})
+            elif session.state in (S.HELD, S.BEGINNING):
+                await self.keeper.tell(session.id, E.CANCELLED, {"why": "station shuts down"})
+        try:
+            async with asyncio.timeout(END_BOUND_S):
+                while any(s.state in IN_MOTION for s in self.keeper.sessions.values()):
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            left = [s.id for s in self.keeper.sessions.values()]
+            self.log("ended_with_open_sessions", level="warning", id="STA-008", sessions=left)
+
+    async def _withdraw_all(self) -> None:
+        for point in self.parts.points.values():
+            await point.withdraw()
+
+    async def _wind_down(self) -> None:
+        for task in list(self._jobs):
+            task.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self.keeper.settle_commits()
+        for bus in self.parts.buses.values():
+            await bus.close()

@@ -1,0 +1,42 @@
+"""Deadlines of sessions: computed by the session room, waited for here."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.session import E, Session, Step
+from agent.session.deadlines import Policy, deadline
+from agent.station.context import Context
+
+
+class Timers:
+    """One timer a session, set anew whenever it enters a state. After a reboot the time already
+    waited is not known, so the whole wait begins again."""
+
+    def __init__(self, policy: Policy, context: Context) -> None:
+        self._policy, self._context = policy, context
+        self._running: dict[str, tuple[object, asyncio.TimerHandle]] = {}
+        self._telling: set[asyncio.Task[Step]] = set()
+
+    def watch(self, session: Session) -> None:
+        """Called after every event of a session, and once for each session found at start."""
+        known = self._running.get(session.id)
+        if known is not None and known[0] == (session.state, session.entered):
+            return
+        if known is not None:
+            known[1].cancel()
+            del self._running[session.id]
+        due = deadline(session, self._policy)
+        if due is None or session.entered is None:
+            return
+        waited_ms = self._context.clock.stamp().since_ms(session.entered) or 0
+        handle = asyncio.get_running_loop().call_later(
+            max(0, due.after_ms - waited_ms) / 1000, self._fire, session.id, due.event, due.data
+        )
+        self._running[session.id] = ((session.state, session.entered), handle)
+
+    def _fire(self, session_id: str, event: E, data: dict[str, object]) -> None:
+        self._running.pop(session_id, None)
+        task = asyncio.ensure_future(self._context.keeper.tell(session_id, event, data))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
