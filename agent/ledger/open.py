@@ -37,10 +37,14 @@ WAL_PAGES = 4000
 FILE_MODE = 0o600
 
 _BEFORE_ACCESS = (
+    (
+        "locking_mode",
+        "exclusive",
+        "exclusive",
+    ),  # first: even asking for the cache size reads the file
+    ("synchronous", "extra", 3),
     ("page_size", PAGE_SIZE, None),
     ("cache_size", -CACHE_KIB, -CACHE_KIB),
-    ("locking_mode", "exclusive", "exclusive"),
-    ("synchronous", "extra", 3),
 )
 _AFTER_CHECK = (
     ("journal_mode", "wal", "wal"),
