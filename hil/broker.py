@@ -20,6 +20,7 @@ from types import TracebackType
 from hil.debian import DebianError, unpack
 
 WAYS = ("installed", "debian", "amqtt")
+MOSQUITTO = "usr/sbin/mosquitto"
 SBIN = "/usr/sbin"
 """Where Debian puts mosquitto; an ordinary user's PATH lacks it."""
 
@@ -201,12 +202,11 @@ def _installed(_cache: Path) -> Broker:
 
 
 def _from_debian(cache: Path) -> Broker:
-    program = cache / "root" / "usr" / "sbin" / "mosquitto"
-    if not program.exists():
-        unpack(["mosquitto"], cache)
-    libraries = [str(folder) for folder in (cache / "root").glob("**/lib/*-linux-gnu*")]
+    tree = unpack(["mosquitto"], cache, MOSQUITTO)
+    program = tree / MOSQUITTO
+    libraries = [str(folder) for folder in tree.glob("**/lib/*-linux-gnu*")]
     environment = {"LD_LIBRARY_PATH": os.pathsep.join(sorted(libraries))}
-    return _mosquitto(str(program.absolute()), "unpacked from Debian's package", environment)
+    return _mosquitto(str(program), "unpacked from Debian's package", environment)
 
 
 def _mosquitto(program: str, origin: str, environment: dict[str, str]) -> Broker:

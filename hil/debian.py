@@ -3,6 +3,7 @@
 Standard library only, and nothing of ours: it also serves before any environment exists.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -20,28 +21,52 @@ class DebianError(Exception):
     """The packages could not be had; the text says which command failed and how."""
 
 
-def unpack(packages: Sequence[str], cache: Path) -> Path:
+def unpack(packages: Sequence[str], cache: Path, wanted: str) -> Path:
     """Unpack `packages` and what they need that this machine does not have; returns the root of the tree.
 
     `cache` keeps everything (package lists, downloads, tree). The machine's own lists are tried first;
-    where there are none, or they are too old, lists are fetched into `cache`. Raises DebianError.
+    where there are none, or they are too old, lists are fetched into `cache`. `wanted` is a file of the tree,
+    relative to its root: where it is there already, nothing is done. Safe to call from several processes at
+    once; an interrupted call leaves no half tree. Raises DebianError.
     """
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
             raise DebianError(f"no {tool} here: Debian's packages cannot be unpacked")
     cache = cache.absolute()
     (cache / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-    base = [f"Dir::Cache={cache}", "APT::Sandbox::User="]
-    own = [*base, f"Dir::State::Lists={cache / 'lists'}"]
+    lock = os.open(cache, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return _fetch(packages, cache, base)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tree = cache / "root"
+        if not (tree / wanted).exists():
+            _fetch(packages, cache, tree)
+            if not (tree / wanted).exists():
+                raise DebianError(f"the packages {', '.join(packages)} hold no {wanted}")
+        return tree
+    finally:
+        os.close(lock)
+
+
+def _fetch(packages: Sequence[str], cache: Path, tree: Path) -> None:
+    # Empty cache names: apt's binary caches of the lists are ten times the packages, and of no use here.
+    base = [
+        f"Dir::Cache={cache}",
+        "Dir::Cache::pkgcache=",
+        "Dir::Cache::srcpkgcache=",
+        "APT::Sandbox::User=",
+    ]
+    try:
+        _unpack_with(base, packages, cache, tree)
     except DebianError:
-        (cache / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+        lists = cache / "lists"
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        own = [*base, f"Dir::State::Lists={lists}"]
         _apt(own, ["update"], cache)
-        return _fetch(packages, cache, own)
+        _unpack_with(own, packages, cache, tree)
+        shutil.rmtree(lists)
 
 
-def _fetch(packages: Sequence[str], cache: Path, options: Sequence[str]) -> Path:
+def _unpack_with(options: Sequence[str], packages: Sequence[str], cache: Path, tree: Path) -> None:
     # A simulated installation needs no root and names exactly what is missing here, on any release.
     plan = _apt(
         options,
@@ -56,7 +81,6 @@ def _fetch(packages: Sequence[str], cache: Path, options: Sequence[str]) -> Path
     shutil.rmtree(downloads, ignore_errors=True)
     downloads.mkdir()
     _apt(options, ["download", *names], downloads)
-    tree = cache / "root"
     fresh = cache / "root.new"
     shutil.rmtree(fresh, ignore_errors=True)
     for package in sorted(downloads.glob("*.deb")):
@@ -64,7 +88,6 @@ def _fetch(packages: Sequence[str], cache: Path, options: Sequence[str]) -> Path
     shutil.rmtree(tree, ignore_errors=True)
     fresh.rename(tree)
     shutil.rmtree(downloads, ignore_errors=True)
-    return tree
 
 
 def _apt(options: Sequence[str], words: Sequence[str], folder: Path) -> str:

@@ -127,7 +127,7 @@ def _debian_pip(spec: Spec) -> Path | None:
     if present:
         return present[-1]
     try:
-        tree = unpack(["python3-pip-whl"], spec.path / "bootstrap")
+        tree = unpack(["python3-pip-whl"], spec.path / "bootstrap", DEBIAN_WHEELS)
     except DebianError as error:
         warn(str(error))
         return None
