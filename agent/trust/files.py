@@ -7,6 +7,7 @@ they show that one key signed everything, not whose key it was.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -108,7 +109,7 @@ def _unzipped(path: Path) -> Iterator[tuple[str, bytes]]:
             for info in inside:
                 with archive.open(info) as file:
                     yield info.filename, file.read(MAX_INPUT_BYTES + 1)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
         # RuntimeError: encrypted; NotImplementedError: a compression this Python lacks.
         raise InputRefused(
             "KEY-012", f"{path} is a damaged or foreign zip archive: {error}"
