@@ -151,7 +151,8 @@ class Backend:
     ) -> None:
         if code.is_failure:
             return
-        client.subscribe([(f"{self.prefix}/+/rec/#", 1), (f"{self.prefix}/+/state/#", 1)])
+        # Not state/#: that also matches our own backend/state.
+        client.subscribe([(f"{self.prefix}/+/rec/#", 1), (f"{self.prefix}/+/state/+", 1)])
         self._publish_state(client, True)
         self._connected = True
         self._tell()
