@@ -1,0 +1,252 @@
+"""How the terminal talks: waiting for the ECR, a card or a key, and messages that need an answer
+(PA00P015 ch. 3 and 4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from dataclasses import dataclass
+
+from hil.terminal import codec
+from hil.terminal.bank import Bank
+from hil.terminal.cards import Card
+from hil.terminal.link import REGISTRATION, Link, LinkBroken, Written
+from hil.terminal.points import Points
+from hil.terminal.screen import Screen
+from hil.terminal.store import Store
+from hil.terminal.switches import Switches
+
+STATUS_INFORMATION = 0x040F
+INTERMEDIATE = 0x04FF
+COMPLETION = 0x060F
+ABORT = 0x061E
+PRINT_LINE = 0x06D1
+PRINT_BLOCK = 0x06D3
+
+WANTS_INTERMEDIATE = 0x08  # bit of the configuration byte
+BUSY = bytes.fromhex("849c00")
+
+# How many blocks may wait while a dialogue is elsewhere; an ECR waits for answers, so two is a crowd.
+INBOX_MAX = 64
+
+
+class NoAnswer(LinkBroken):
+    """The ECR has the message and did not answer it, or said something else instead."""
+
+
+class Aborted(Exception):
+    """The ECR's 06 B0, the STOP key, or time ended the command."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromEcr:
+    apdu: bytes
+
+
+class Wake:
+    """Something at the terminal itself changed: card or key."""
+
+
+Event = FromEcr | Wake
+
+
+class Pace:
+    """How long the terminal takes. `speed` 4 is four times as fast as a real one; `delay_ms` makes
+    every delay the same, 0 for none."""
+
+    HOST_S = 1.6  # one answer of the acquirer's host over a mobile link
+    PROMPT_S = 0.4  # between two messages of its own
+    CARD_S = 0.5  # contactless reading
+    BATCH_S = 6.0  # end of day
+
+    def __init__(self, speed: float = 1.0, delay_ms: int | None = None) -> None:
+        self._speed, self._delay_ms = speed, delay_ms
+
+    def seconds(self, real_s: float) -> float:
+        return real_s / self._speed if self._delay_ms is None else self._delay_ms / 1000
+
+
+class Field:
+    """The place where a card is held, and the keys."""
+
+    def __init__(self) -> None:
+        self.card: Card | None = None
+        self.stays = False
+        self.until = 0.0
+        self.stop_pressed = False
+
+    def present(self) -> Card | None:
+        if self.card and not self.stays and asyncio.get_running_loop().time() > self.until:
+            self.card = None
+        return self.card
+
+    def read(self) -> Card | None:
+        """Take the card's data. A tap is one presentation: it is over when it was read."""
+        card = self.present()
+        if not self.stays:
+            self.card = None
+        return card
+
+
+@dataclass(slots=True)
+class Desk:
+    """Everything a command works with."""
+
+    store: Store
+    bank: Bank
+    switches: Switches
+    points: Points
+    screen: Screen
+    field: Field
+    pace: Pace
+    password: str
+
+
+class Talk:
+    """The two directions of the conversation, over any link."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.link: Link | None = None
+        self.received: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
+        self._inbox: deque[Event] = deque(maxlen=INBOX_MAX)
+        self._news = asyncio.Event()
+
+    # --- In ---------------------------------------------------------------------------------------
+
+    def deliver(self, apdu: bytes) -> None:
+        self._put(FromEcr(apdu))
+
+    def wake(self) -> None:
+        self._put(Wake())
+
+    def _put(self, event: Event) -> None:
+        self._inbox.append(event)
+        self._news.set()
+
+    def clear(self) -> None:
+        self._inbox.clear()
+
+    async def next_event(self, timeout_s: float | None = None) -> Event | None:
+        """None when `timeout_s` has passed."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._inbox:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            return None
+        return self._inbox.popleft()
+
+    async def next_command(self) -> bytes:
+        """Waits for ever. Answers that nobody waits for any more are passed over."""
+        while True:
+            event = await self.next_event()
+            if isinstance(event, FromEcr):
+                self.note("ecr", event.apdu)
+                if event.apdu[0] not in (0x80, 0x84):
+                    return event.apdu
+
+    def note(self, who: str, apdu: bytes) -> None:
+        name = apdu[:2].hex()
+        self.desk.points.trace.append(f"{who} {name}")
+        (self.received if who == "ecr" else self.sent)[name] += 1
+
+    # --- Out --------------------------------------------------------------------------------------
+
+    async def say(self, apdu: bytes, written: Written | None = None) -> None:
+        """Send; returns when the ECR has it. Raises LinkBroken."""
+        if self.link is None:
+            raise LinkBroken("no link")
+        self.note("pt", apdu)
+        await self.link.send(apdu, written)
+
+    async def positive(self) -> None:
+        await self.say(codec.POSITIVE)
+
+    async def negative(self, code: int, data: bytes = b"") -> None:
+        await self.say(codec.apdu(0x8400 | code, data))
+
+    async def message(self, apdu: bytes, written: Written | None = None) -> bytes:
+        """Send, and return the ECR's answer (80 .. or 84 ..). Raises LinkBroken and NoAnswer."""
+        await self.say(apdu, written)
+        return await self.answer()
+
+    async def answer(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.desk.switches.t3_ms / 1000
+        while True:
+            event = await self.next_event(max(0.0, deadline - loop.time()))
+            if event is None:
+                raise NoAnswer("no answer within T3")
+            if not isinstance(event, FromEcr):
+                continue
+            if event.apdu[0] in (0x80, 0x84):
+                self.note("ecr", event.apdu)
+                return event.apdu
+            self._inbox.appendleft(event)
+            raise NoAnswer(f"{event.apdu[:2].hex()} instead of an answer")
+
+    # --- While the terminal is busy ---------------------------------------------------------------
+
+    async def refuse_while_busy(self, event: FromEcr, *, abortable: bool) -> None:
+        """What the ECR says while the terminal is master. Raises Aborted, or NoAnswer when the ECR
+        has started anew."""
+        control = codec.split(event.apdu)[0]
+        if control == REGISTRATION:
+            self._inbox.appendleft(event)
+            raise NoAnswer("the ECR has started anew")
+        self.note("ecr", event.apdu)
+        if event.apdu[0] in (0x80, 0x84):
+            return
+        if control != 0x06B0:
+            await self.say(BUSY)
+        elif abortable:
+            await self.positive()
+            raise Aborted
+        else:
+            await self.negative(0x83)  # the host dialogue has begun
+
+    async def take_time(self, real_s: float, *, abortable: bool = False) -> None:
+        """The terminal works for `real_s` (before scaling) and still hears the ECR."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.desk.pace.seconds(real_s)
+        while (left := end - loop.time()) > 0:
+            event = await self.next_event(left)
+            if isinstance(event, FromEcr):
+                await self.refuse_while_busy(event, abortable=abortable)
+
+    async def wait_for_card(self, timeout_s: float | None) -> Card:
+        """Waits until a card can be read. Raises Aborted by time, by the STOP key and by 06 B0."""
+        field = self.desk.field
+        field.stop_pressed = False
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout_s is None else loop.time() + timeout_s
+        while True:
+            if field.stop_pressed:
+                field.stop_pressed = False
+                raise Aborted
+            if card := field.read():
+                return card
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            event = await self.next_event(left)
+            if event is None:
+                raise Aborted
+            if isinstance(event, FromEcr):
+                await self.refuse_while_busy(event, abortable=True)
+
+    async def intermediate(self, code: int, t4_min: int | None = None) -> None:
+        """04 FF, where the ECR asked for it in its Registration."""
+        if self.desk.store.memory.config & WANTS_INTERMEDIATE:
+            data = bytes([code]) + (b"" if t4_min is None else codec.bcd(t4_min, 1))
+            await self.message(codec.apdu(INTERMEDIATE, data))
+
+    async def complete(self, command: str, data: bytes = b"") -> None:
+        """06 0F; the transaction stands even when this is lost. Raises LinkBroken."""
+        await self.say(codec.apdu(COMPLETION, data))
+        await self.desk.points.pass_(f"{command}:completed")
+        await self.answer()
+
+    async def abort(self, code: int, data: bytes = b"") -> None:
+        await self.message(codec.apdu(ABORT, bytes([code]) + data))
