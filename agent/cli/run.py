@@ -21,14 +21,15 @@ from agent.cli.common import FAILED, config_option, fail, state_option
 )
 def command(config: Path, state: Path, log_level: str) -> None:
     """Run the station in the foreground. Logs are JSON lines on stderr."""
-    from agent.cli.settings_file import settings_or_exit
+    from agent.cli.settings_file import station_or_exit
     from agent.ledger import LedgerError
     from agent.ports import DeviceUnavailable
     from agent.station.logs import make_log
     from agent.station.station import Paths, Station
+    from agent.settings.secrets import SecretUnavailable
     from agent.trust.keys import KeyRefused
 
-    settings = settings_or_exit(config, files=True)
+    loaded = station_or_exit(config)
     log = make_log(log_level)
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -38,11 +39,11 @@ def command(config: Path, state: Path, log_level: str) -> None:
         ) from None
 
     async def main() -> int:
-        return await Station(settings, Paths(state), log).run()
+        return await Station(loaded.settings, loaded.tariff, Paths(state), log).run()
 
     try:
         code = asyncio.run(main())
-    except (LedgerError, KeyRefused, DeviceUnavailable) as error:
+    except (LedgerError, KeyRefused, SecretUnavailable, DeviceUnavailable) as error:
         log("start_failed", level="error", why=str(error))
         raise click.exceptions.Exit(FAILED) from None
     raise click.exceptions.Exit(code)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.ports import DeviceUnavailable
+from agent.settings.cross import Known
 
 GROUP = "voltill.drivers"
 
@@ -37,3 +38,20 @@ def load(kind: str, name: str) -> Callable[..., Any]:
         )
     factory: Callable[..., Any] = point.load()
     return factory
+
+
+def known() -> Known:
+    """What the configuration may name. A driver package says what it brings through entry points
+    `tool.meter_models` and `tool.PROTOCOL_profiles`, each a function that lists names."""
+    found = installed()
+    protocols = names("terminal")
+    return Known(
+        protocols=protocols,
+        meter_models=load("tool", "meter_models")() if "tool.meter_models" in found else (),
+        evse_drivers=names("evse"),
+        profiles={
+            protocol: load("tool", f"{protocol}_profiles")()
+            for protocol in protocols
+            if f"tool.{protocol}_profiles" in found
+        },
+    )

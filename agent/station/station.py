@@ -15,7 +15,7 @@ from typing import Any
 from agent.ledger import AsyncLedger
 from agent.session import E, Effect, S, Session, energy_allowed
 from agent.session.states import IN_MOTION, OCCUPIES_EVSE
-from agent.settings import Settings
+from agent.settings.models import Settings
 from agent.station import build
 from agent.station.clock import Clock, SystemClock
 from agent.station.context import Context
@@ -26,6 +26,7 @@ from agent.station.recorder import Recorder
 from agent.station.requests import Requests
 from agent.station.till import MONEY_EFFECTS
 from agent.station.timers import Timers
+from agent.tariff import Tariff
 
 # On SIGTERM running sessions are stopped, recorded and captured; systemd's TimeoutStopSec is longer.
 END_BOUND_S = 60.0
@@ -52,9 +53,14 @@ class Paths:
 
 class Station:
     def __init__(
-        self, settings: Settings, paths: Paths, log: Log, clock: Clock | None = None
+        self,
+        settings: Settings,
+        tariff: Tariff,
+        paths: Paths,
+        log: Log,
+        clock: Clock | None = None,
     ) -> None:
-        self.settings, self.paths, self.log = settings, paths, log
+        self.settings, self.tariff, self.paths, self.log = settings, tariff, paths, log
         self.clock = clock or SystemClock()
         self.stopping = asyncio.Event()
         self._moved = asyncio.Event()
@@ -73,8 +79,7 @@ class Station:
     async def _run(self) -> int:
         self.keeper = Keeper(self.ledger, self.clock, self.log)
         self.progress = Progress(self.clock.boot_ms)
-        tariff = build.tariff(self.settings)
-        self.context = Context(self.clock, self.keeper, self.progress, tariff, self.log)
+        self.context = Context(self.clock, self.keeper, self.progress, self.tariff, self.log)
         self.parts = build.parts(self.settings, self.paths.card_key, self.context, self.ledger)
         self.recorder = Recorder(self.ledger, self.keeper, self.parts.record_key)
         self.timers = Timers(build.policy(self.settings), self.context)

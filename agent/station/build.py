@@ -1,0 +1,155 @@
+"""From settings to parts: drivers, connectors, desks, keys and the uplink, each made once."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.ledger import AsyncLedger
+from agent.ports import DeviceUnavailable, DriverEnv, Evse, EvseSpec, MeterSpec, TerminalSpec
+from agent.session.deadlines import Policy
+from agent.settings.models import EvsePoint, Settings, TerminalPoint
+from agent.settings.secrets import read_secret
+from agent.station.charge_point import ChargePoint, PointRules
+from agent.station.clock import SystemClock
+from agent.station.context import Context
+from agent.station.desk import Desk, DeskRules
+from agent.station.drivers import load
+from agent.station.keeper import Log
+from agent.station.screen import Screen
+from agent.station.uplink import StationUplink, make_uplink
+from agent.trust.keys import RecordKey
+
+CARD_KEY_BYTES = 32
+# A car that was released and draws nothing for this long is not going to; the hold is then freed.
+START_TIMEOUT_MS = 15 * 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    buses: Mapping[str, Any]
+    points: Mapping[str, ChargePoint]
+    desks: Mapping[str, Desk]
+    record_key: RecordKey
+    uplink: StationUplink | None
+
+
+def policy(settings: Settings) -> Policy:
+    return Policy(
+        connection_timeout_ms=settings.payment.connection_timeout_s * 1000,
+        start_timeout_ms=START_TIMEOUT_MS,
+    )
+
+
+def parts(settings: Settings, card_key: Path, context: Context, ledger: AsyncLedger) -> Parts:
+    """Opens no port: drivers do that when they are first used. Raises KeyRefused, SecretUnavailable,
+    DeviceUnavailable (a driver that is not installed or refuses its options)."""
+    env = DriverEnv(context.clock.boot_ms, context.log)
+    buses = open_buses(settings, env)
+    points = {p.id: _point(p, settings, buses, env, context) for p in settings.evses}
+    desks = {t.id: _desk(t, settings, points, env, card_key, context) for t in settings.terminals}
+    record_key = RecordKey.load(settings.keys.record.file)
+    return Parts(buses, points, desks, record_key, make_uplink(settings, ledger, context))
+
+
+def open_buses(settings: Settings, env: DriverEnv) -> dict[str, Any]:
+    if not settings.buses:
+        return {}
+    open_bus = load("bus", "rtu")
+    return {name: open_bus(bus.line, env) for name, bus in settings.buses.items()}
+
+
+def open_evse(point: EvsePoint, buses: Mapping[str, Any], env: DriverEnv) -> Evse:
+    spec = EvseSpec(point.id, point.evse.unit, point.evse.options)
+    bus = None if point.evse.bus is None else buses[point.evse.bus]
+    evse: Evse = load("evse", point.evse.driver)(spec, bus, env)
+    return evse
+
+
+def _point(
+    point: EvsePoint,
+    settings: Settings,
+    buses: Mapping[str, Any],
+    env: DriverEnv,
+    context: Context,
+) -> ChargePoint:
+    options = {"rated_power_w": point.max_power_w} | dict(point.meter.options)
+    spec = MeterSpec(point.meter.model, point.meter.unit, point.meter.serial, options)
+    meter = load("meter", "modbus_rtu")(spec, buses[point.meter.bus], env)
+    rules = PointRules(
+        max_power_w=point.max_power_w,
+        max_current_ma=point.max_current_ma,
+        meter_lost_ms=settings.payment.meter_lost_s * 1000,
+        resumption_timeout_ms=settings.payment.resumption_timeout_s * 1000,
+    )
+    return ChargePoint(point.id, open_evse(point, buses, env), meter, rules, context)
+
+
+def _desk(
+    terminal: TerminalPoint,
+    settings: Settings,
+    points: Mapping[str, ChargePoint],
+    env: DriverEnv,
+    card_key: Path,
+    context: Context,
+) -> Desk:
+    spec = TerminalSpec(
+        id=terminal.id,
+        line=terminal.line,
+        password=read_secret(terminal.password).reveal(),
+        currency=terminal.currency,
+        profile=terminal.profile,
+        options=terminal.options,
+    )
+    hold = settings.hold(terminal)
+    language = settings.station.languages[0]
+    rules = DeskRules(
+        hold=hold,
+        stop_by_tap="tap" in settings.payment.stop,
+        card_poll_s=settings.payment.card_poll_s,
+        language=language,
+    )
+    return Desk(
+        terminal.id,
+        load("terminal", terminal.protocol)(spec, env),
+        {name: points[name] for name in terminal.serves},
+        rules,
+        Screen(context, hold, language),
+        station_card_key(card_key),
+        context,
+    )
+
+
+def station_card_key(path: Path) -> bytes:
+    """The key that turns card tokens into codes nobody else can make; made at the first start."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        key = secrets.token_bytes(CARD_KEY_BYTES)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "wb") as f:
+            f.write(key)
+            f.flush()
+            os.fsync(f.fileno())
+        return key
+
+
+async def withdraw_all(settings: Settings, log: Log) -> dict[str, str]:
+    """Withdraw every release without any session: for the outside hand. Returns what failed."""
+    env = DriverEnv(SystemClock().boot_ms, log)
+    buses = open_buses(settings, env)
+    failed: dict[str, str] = {}
+    try:
+        for point in settings.evses:
+            try:
+                await open_evse(point, buses, env).withdraw()
+            except DeviceUnavailable as error:
+                failed[point.id] = str(error)
+    finally:
+        for bus in buses.values():
+            await bus.close()
+    return failed

@@ -1,0 +1,368 @@
+"""A whole station on this machine: broker, back end, network, terminal, charger and the unchanged agent,
+each a process of its own. The demo and the end-to-end tests stand on it.
+
+Nothing here looks into the agent: it is started as a user would start it, told through its command line,
+and watched through its log, its notification socket and its control socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hil.broker import Broker, BrokerProcess
+from hil.common.control import ask
+
+READY_S = 30.0  # two busy cores
+STOP_S = 75.0  # the agent ends running sessions within 60 s when told to stop
+LOG_LINES_MAX = 100_000
+
+Event = dict[str, Any]
+
+
+class RigError(Exception):
+    """A part of the rig did not do what it must; the text says which and what it said."""
+
+
+def voltill_command() -> list[str]:
+    """The installed console script, else the module it points to."""
+    script = Path(sys.executable).with_name("voltill")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "agent.cli.main"]
+
+
+class Process:
+    """One child in a process group of its own: a Ctrl-C at the terminal is for the rig, which ends
+    its children in order."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        env: dict[str, str] | None = None,
+        *,
+        follow: bool = False,
+    ) -> None:
+        """Its stderr goes to the file `log`; with `follow` it is a pipe for the caller to read."""
+        self.name, self._log = name, log
+        with log.open("ab") as sink:
+            self.popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE if follow else sink,
+                env=env,
+                process_group=0,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def running(self) -> bool:
+        return self.popen.poll() is None
+
+    def await_ready(self) -> None:
+        """Until its `ready` line."""
+        assert self.popen.stdout is not None
+        line = self.popen.stdout.readline().decode()
+        if not line.startswith("ready"):
+            self.stop()
+            raise RigError(f"{self.name} did not get ready: {line}{self.tail()}")
+
+    def tail(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
+
+    def stop(self) -> int:
+        """SIGTERM, then SIGKILL after STOP_S."""
+        if self.running():
+            # A stopped process takes no SIGTERM.
+            self.popen.send_signal(signal.SIGCONT)
+            self.popen.terminate()
+            try:
+                self.popen.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+        return self._reap()
+
+    def kill(self) -> int:
+        """SIGKILL; the exit status, -9 when that is what it died of."""
+        self.popen.kill()
+        return self._reap()
+
+    def _reap(self) -> int:
+        code = self.popen.wait()
+        if self.popen.stdout is not None:
+            self.popen.stdout.close()
+        return code
+
+
+class Notifications:
+    """systemd's end of the notification socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+
+    def wait_for(self, word: str, timeout_s: float) -> bool:
+        limit = time.monotonic() + timeout_s
+        while (left := limit - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            try:
+                if word in self._socket.recv(4096).decode():
+                    return True
+            except TimeoutError:
+                return False
+        return False
+
+    def close(self) -> None:
+        self._socket.close()
+        self.path.unlink(missing_ok=True)
+
+
+class AgentLog:
+    """Follows the agent's JSON lines; waits for one without sleeping."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.events: list[Event] = []
+        self._changed = threading.Condition()
+
+    def feed(self, pipe: Any) -> None:
+        """Runs in a thread: keeps each line in the file and in memory."""
+        with self.path.open("ab") as sink:
+            for line in pipe:
+                sink.write(line)
+                sink.flush()
+                with contextlib.suppress(ValueError), self._changed:
+                    event = json.loads(line)
+                    if isinstance(event, dict) and len(self.events) < LOG_LINES_MAX:
+                        self.events.append(event)
+                    self._changed.notify_all()
+
+    def wait(
+        self, wanted: Callable[[Event], bool], timeout_s: float = READY_S, since: int = 0
+    ) -> Event:
+        """The first event after the `since`-th that `wanted` likes. Raises RigError after the time."""
+        seen = since
+
+        def found() -> Event | None:
+            nonlocal seen
+            while seen < len(self.events):
+                seen += 1
+                if wanted(self.events[seen - 1]):
+                    return self.events[seen - 1]
+            return None
+
+        with self._changed:
+            event = self._changed.wait_for(found, timeout_s)
+        if event is None:
+            last = "\n".join(json.dumps(e) for e in self.events[-12:])
+            raise RigError(f"not within {timeout_s} s; the agent's last words:\n{last}")
+        return event
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    broker: int
+    proxy: int
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+class Rig:
+    """Everything lies in `directory`; `config` is the agent's configuration file, which names
+    `terminal` and `bus` in that directory as its ports."""
+
+    def __init__(
+        self,
+        directory: Path,
+        config: Path,
+        ports: Ports,
+        tenant: str,
+        broker: Broker,
+        *,
+        protocol: str = "5",
+        terminal_options: Sequence[str] = (),
+        charger_options: Sequence[str] = (),
+    ) -> None:
+        self.directory, self.config, self.ports, self.tenant = directory, config, ports, tenant
+        self.state = directory / "state"
+        self._broker, self._protocol = broker, protocol
+        self._terminal_options = list(terminal_options)
+        self._charger_options = list(charger_options)
+        self._processes: list[Process] = []
+        self.broker_process: BrokerProcess | None = None
+        self.agent: Process | None = None
+        self.log = AgentLog(directory / "agent.log")
+        self._notifications: Notifications | None = None
+        self._thread: threading.Thread | None = None
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def path(self, name: str) -> Path:
+        return self.directory / name
+
+    @property
+    def acquirer_ledger(self) -> Path:
+        return self.path("acquirer.jsonl")
+
+    @property
+    def backend_db(self) -> Path:
+        return self.path("backend.db")
+
+    @property
+    def station_key(self) -> Path:
+        return self.path("station-public.pem")
+
+    def make_secrets(self, password: str) -> None:
+        """What a technician lays down before the first start."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        secret = self.path("zvt-password")
+        secret.touch(mode=0o600)
+        secret.write_text(password)
+        key = self.path("record-key.pem")
+        if not key.exists():
+            self.voltill("keys", "new", str(key))
+        self.station_key.write_text(self.voltill_json("keys", "show", str(key))["public_key"])
+
+    # --- parts ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Broker, network and back end first, then the devices. The agent is started by itself."""
+        self.broker_process = self._broker.start(self.ports.broker, self.path("broker"))
+        self._start("netproxy", "--listen", str(self.ports.proxy), "--to", str(self.ports.broker))
+        self._start(
+            "backend",
+            *("--url", f"mqtt://127.0.0.1:{self.ports.broker}", "--protocol", self._protocol),
+            *("--root", "voltill", "--tenant", self.tenant),
+            *("--db", str(self.backend_db), "--key", str(self.path("backend-key.pem"))),
+            *("--public-key-out", str(self.path("backend.pem"))),
+            *("--station-key", str(self.station_key)),
+        )
+        self._start(
+            "terminal",
+            *("--link", str(self.path("terminal")), "--store", str(self.path("terminal.store"))),
+            *("--ledger", str(self.acquirer_ledger)),
+            *self._terminal_options,
+        )
+        self._start(
+            "charger",
+            *("--link", str(self.path("bus")), "--store", str(self.path("charger.store"))),
+            *self._charger_options,
+        )
+
+    def _start(self, name: str, *options: str) -> None:
+        command = [sys.executable, "-m", "hil", name, "--control", str(self.socket(name)), *options]
+        process = Process(name, command, self.path(f"{name}.log"))
+        self._processes.append(process)
+        process.await_ready()
+
+    def socket(self, name: str) -> Path:
+        return self.path(f"{name}.sock")
+
+    def tell(self, name: str, do: str, **request: Any) -> dict[str, Any]:
+        """One request to a simulator's control socket."""
+        return ask(self.socket(name), do=do, **request)
+
+    # --- the agent --------------------------------------------------------------------------------
+
+    def start_agent(self) -> None:
+        """`voltill run`, as systemd would start it; returns when it says READY."""
+        self._notifications = Notifications(self.path("notify.sock"))
+        env = os.environ | {"NOTIFY_SOCKET": str(self._notifications.path)}
+        command = [
+            *voltill_command(),
+            "run",
+            *("--config", str(self.config), "--state", str(self.state)),
+        ]
+        self.agent = Process("agent", command, self.log.path, env, follow=True)
+        self._thread = threading.Thread(
+            target=self.log.feed, args=(self.agent.popen.stderr,), daemon=True
+        )
+        self._thread.start()
+        if not self._notifications.wait_for("READY=1", READY_S):
+            raise RigError(f"the agent did not get ready:\n{self.agent.tail()}")
+
+    def stop_agent(self) -> int:
+        return self._end_agent(lambda process: process.stop())
+
+    def kill_agent(self) -> int:
+        """SIGKILL: -9 when it died of that."""
+        return self._end_agent(lambda process: process.kill())
+
+    def _end_agent(self, how: Callable[[Process], int]) -> int:
+        process, self.agent = self.agent, None
+        if process is None:
+            raise RigError("the agent is not running")
+        code = how(process)
+        if self._thread is not None:
+            self._thread.join(READY_S)
+        if process.popen.stderr is not None:
+            process.popen.stderr.close()
+        if self._notifications is not None:
+            self._notifications.close()
+        return code
+
+    def voltill(self, *arguments: str) -> str:
+        """Run the command line as a technician would; its output. Raises RigError on exit code 2 up."""
+        done = subprocess.run(
+            [*voltill_command(), *arguments], capture_output=True, text=True, check=False
+        )
+        if done.returncode > 1:
+            raise RigError(f"voltill {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def voltill_json(self, *arguments: str) -> Any:
+        return json.loads(self.voltill(*arguments, "--json"))
+
+    def sessions(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.voltill_json(
+            "sessions", "list", "--state", str(self.state)
+        )
+        return found
+
+    def session(self, session_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.voltill_json(
+            "sessions", "show", session_id, "--state", str(self.state)
+        )
+        return found
+
+    def receipt(self, session_id: str, width: int = 40) -> str:
+        where = ("--state", str(self.state), "--config", str(self.config))
+        return self.voltill("sessions", "receipt", session_id, "--width", str(width), *where)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End every process, the agent first. Leaves the files, so that they can be looked at."""
+        with contextlib.suppress(RigError):
+            self.stop_agent()
+        for process in reversed(self._processes):
+            process.stop()
+        self._processes.clear()
+        if self.broker_process is not None:
+            self.broker_process.stop()
+            self.broker_process = None
+
+    def __enter__(self) -> Rig:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
