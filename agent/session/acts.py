@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.session.events import Event
-from agent.session.session import Session
+from agent.session.session import Json, Session
 from agent.session.states import S
 from agent.values import Stamp
 
@@ -27,6 +27,15 @@ def has_no_amount(s: Session, _: Event) -> bool:
     return not s.held_minor
 
 
+def found_no_amount(_: Session, e: Event) -> bool:
+    """As has_no_amount, for a hold that was found again by asking."""
+    return not e.optional_int("approved_minor")
+
+
+def is_bound(s: Session, _: Event) -> bool:
+    return s.evse is not None
+
+
 def costs(s: Session, _: Event) -> bool:
     return s.to_capture_minor > 0
 
@@ -35,9 +44,15 @@ def may_resume(_: Session, e: Event) -> bool:
     return e.data.get("resume") is True
 
 
-def hold_is_gone(_: Session, e: Event) -> bool:
-    """The terminal does not know the receipt: perhaps because the command was executed before."""
-    return e.text("reason") == "unknown_hold"
+def contradicted(s: Session, _: Event) -> bool:
+    """Evidence of this very try is stored, and now the command is said not to have happened."""
+    return bool(s.result)
+
+
+def asks_first(s: Session, e: Event) -> bool:
+    """A refusal that does not say how the hold stands. The terminal may not know the receipt because
+    the command was executed before."""
+    return contradicted(s, e) or e.text("reason") == "unknown_hold"
 
 
 def first_try(s: Session, _: Event) -> bool:
@@ -64,6 +79,7 @@ def tapped(s: Session, e: Event) -> Session:
         started=e.stamp,
         evse=None if evse is None else str(evse),
         terminal=e.text("terminal"),
+        terminal_id=None if e.data.get("terminal_id") is None else e.text("terminal_id"),
         requested_minor=e.integer("amount_minor"),
         currency=e.text("currency"),
         tariff_id=e.text("tariff_id"),
@@ -93,12 +109,23 @@ def approved(s: Session, e: Event) -> Session:
     )
 
 
+def approved_blindly(s: Session, e: Event) -> Session:
+    """A hold of an amount that nobody knows: it is released, whoever brought it."""
+    s = approved(s, e) if e.data else s
+    return replace(s, why="the terminal did not say what it approved")
+
+
+def contradicted_hold(s: Session, e: Event) -> Session:
+    """Approved by its evidence, refused by its completion: neither word is believed before asking."""
+    return replace(s, why=e.text("text") or e.text("why") or e.text("reason"))
+
+
 def refused_hold(s: Session, e: Event) -> Session:
     return replace(
         s,
         outcome="refused",
         held_minor=0,
-        refusal={"reason": e.text("reason"), "code": e.text("code"), "text": e.text("text")},
+        refusal=_refusal(e),
     )
 
 
@@ -205,14 +232,19 @@ def evidence(s: Session, e: Event) -> Session:
     return replace(s, result=e.mapping("result"), booked_minor=e.optional_int("amount_minor"))
 
 
+def _outcome(s: Session, outcome: str, refusal: Json) -> Session:
+    """Every outcome has a record of its own, also after a session was listed as unresolved."""
+    return replace(s, outcome=outcome, refusal=refusal, settlement_seq=None)
+
+
 def captured(s: Session, e: Event) -> Session:
     s = evidence(s, e) if "result" in e.data else s
-    return replace(s, outcome="captured")
+    return _outcome(s, "captured", {})
 
 
 def released(s: Session, e: Event) -> Session:
     s = evidence(s, e) if "result" in e.data else s
-    return replace(s, outcome="released" if s.cost_minor is not None else "cancelled")
+    return _outcome(s, "released" if s.cost_minor is not None else "cancelled", {})
 
 
 def not_executed(s: Session, e: Event) -> Session:
@@ -220,20 +252,25 @@ def not_executed(s: Session, e: Event) -> Session:
 
 
 def again(s: Session, _: Event) -> Session:
-    """Asked, and the hold is still open: the command was not executed and may be sent again."""
-    return replace(s, attempts=s.attempts + 1, outcome="", refusal={})
+    """Asked, and the hold is still open: the command was not executed and may be sent again. What the
+    terminal reported of that try is void; kept, it would confirm a later try that never happened."""
+    return replace(s, attempts=s.attempts + 1, outcome="", refusal={}, result={}, booked_minor=None)
+
+
+def _refusal(e: Event) -> Json:
+    return {"reason": e.text("reason"), "code": e.text("code"), "text": e.text("text")}
 
 
 def refused_settlement(s: Session, e: Event) -> Session:
-    return replace(
-        s,
-        outcome="refused",
-        refusal={"reason": e.text("reason"), "code": e.text("code"), "text": e.text("text")},
-    )
+    return _outcome(s, "refused", _refusal(e))
+
+
+def doubted_refusal(s: Session, e: Event) -> Session:
+    return replace(s, refusal=_refusal(e))
 
 
 def vanished(s: Session, e: Event) -> Session:
-    return replace(s, outcome="unknown", why=e.text("why"))
+    return replace(_outcome(s, "unknown", s.refusal), why=e.text("why"))
 
 
 def explain(s: Session, e: Event) -> Session:

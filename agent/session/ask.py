@@ -32,7 +32,8 @@ class LastSeen:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`known` are the results of our other sessions at this terminal: they explain nothing here."""
+    """`known` are the results of our other sessions at this terminal: they explain nothing here.
+    `known_open` are receipts that another session of ours believes to be its open hold."""
 
     terminal_id: str | None
     open_receipts: tuple[int, ...]
@@ -61,17 +62,27 @@ def _explains(answer: Answer, session: Session) -> LastSeen | None:
         return None
     if session.hold and last.key == ref_key(session.hold):
         return None
+    made_at = last.ref.get("terminal_id")
+    if made_at and answer.terminal_id and made_at != answer.terminal_id:
+        return None
     return last
 
 
 def same_terminal(session: Session, answer: Answer) -> bool:
-    made_at = session.hold.get("terminal_id") if session.hold else None
-    return made_at is None or answer.terminal_id is None or made_at == answer.terminal_id
+    made_at = session.hold.get("terminal_id") or session.terminal_id
+    return not made_at or not answer.terminal_id or made_at == answer.terminal_id
+
+
+def _disputed(session: Session, answer: Answer) -> bool:
+    """The hold's receipt is listed as open, but another session of ours claims the same number:
+    receipts are reused (design §2 rule 3). Whose it is cannot be told by asking."""
+    receipt = session.hold.get("receipt")
+    return receipt in answer.open_receipts and receipt in answer.known_open
 
 
 def judge_hold(session: Session, answer: Answer) -> Judgement | None:
     """HOLD_FOUND, HOLD_ABSENT, or None while it cannot be told."""
-    if not same_terminal(session, answer):
+    if not same_terminal(session, answer) or _disputed(session, answer):
         return None
     if session.hold:
         if session.hold.get("receipt") in answer.open_receipts:
@@ -103,7 +114,7 @@ def judge_hold(session: Session, answer: Answer) -> Judgement | None:
 
 
 def judge_capture(session: Session, answer: Answer) -> Judgement | None:
-    """STILL_OPEN, CONFIRMED or VANISHED; None at another terminal."""
+    """STILL_OPEN, CONFIRMED or VANISHED; None while it cannot be told."""
     return _judge_end(session, answer, frozenset({session.to_capture_minor}))
 
 
@@ -113,7 +124,7 @@ def judge_release(session: Session, answer: Answer) -> Judgement | None:
 
 
 def _judge_end(session: Session, answer: Answer, amounts_minor: frozenset[int]) -> Judgement | None:
-    if not same_terminal(session, answer):
+    if not same_terminal(session, answer) or _disputed(session, answer):
         return None
     if session.hold.get("receipt") in answer.open_receipts:
         return Judgement(E.STILL_OPEN, {"how": "listed as open"})

@@ -12,7 +12,7 @@ from agent.values import Stamp
 class E(StrEnum):
     """Event names, with the data each carries."""
 
-    TAPPED = "tapped"  # evse?, terminal, amount_minor, currency, tariff_id, plugged, language
+    TAPPED = "tapped"  # evse?, terminal, terminal_id?, amount_minor, currency, tariff_id, plugged, language
     BOUND = "bound"  # evse
     PLUGGED = "plugged"
     UNPLUGGED = "unplugged"

@@ -25,6 +25,7 @@ class Session:
     # who and where
     evse: str | None = None
     terminal: str = ""
+    terminal_id: str | None = None  # what the terminal itself said it is, at the tap
     plugged: bool = False
     tariff_id: str = ""
     language: str = ""
@@ -82,15 +83,21 @@ class Session:
 
     @property
     def captured_minor(self) -> int:
-        return self.to_capture_minor if self.outcome == "captured" else 0
+        """What the terminal booked; what it was asked for only where it did not say."""
+        if self.outcome != "captured":
+            return 0
+        return self.to_capture_minor if self.booked_minor is None else self.booked_minor
 
     @property
     def released_minor(self) -> int:
         if self.outcome == "captured":
-            return (self.held_minor or 0) - self.captured_minor
+            return max(0, (self.held_minor or 0) - self.captured_minor)
         return (self.held_minor or 0) if self.outcome in ("released", "cancelled") else 0
 
     @property
     def owed_minor(self) -> int:
-        """Delivered and priced, but not collected: refused by the terminal."""
-        return self.to_capture_minor if self.outcome == "refused" and self.cost_minor else 0
+        """Delivered, priced and covered by the hold, but not collected: refused by the terminal, or
+        booked with less than it was asked for."""
+        if self.outcome not in ("captured", "refused"):
+            return 0
+        return max(0, self.to_capture_minor - self.captured_minor)

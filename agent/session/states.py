@@ -6,29 +6,54 @@ from enum import StrEnum
 
 
 class S(StrEnum):
-    """One word for where a session stands. What the state owes is in `OWED`."""
+    """One word for where a session stands. `MEANING` says it in a sentence, `OWED` what it owes."""
 
     NEW = "new"
-    AUTHORIZING = "authorizing"  # hold intent durable; the terminal is being asked
-    APPROVED = "approved"  # evidence durable and answered; completion outstanding
-    HOLD_UNCLEAR = "hold_unclear"  # the dialogue broke; nothing is sent again before asking
-    HELD = "held"  # completed hold; waiting for the plug
-    BEGINNING = "beginning"  # begin reading wanted
-    STARTING = "starting"  # energy released; the car draws nothing yet
+    AUTHORIZING = "authorizing"
+    APPROVED = "approved"
+    HOLD_UNCLEAR = "hold_unclear"
+    HELD = "held"
+    BEGINNING = "beginning"
+    STARTING = "starting"
     CHARGING = "charging"
-    SUSPENDED = "suspended"  # released, car draws nothing (idle time runs)
-    STOPPING = "stopping"  # release withdrawn; proof outstanding
-    ENDING = "ending"  # end reading wanted
-    RECORDING = "recording"  # signed session record wanted, before any money moves
-    CAPTURING = "capturing"  # capture intent durable
-    CAPTURE_DUE = "capture_due"  # not executed; waiting for its next try
+    SUSPENDED = "suspended"
+    STOPPING = "stopping"
+    ENDING = "ending"
+    RECORDING = "recording"
+    CAPTURING = "capturing"
+    CAPTURE_DUE = "capture_due"
     CAPTURE_UNCLEAR = "capture_unclear"
-    RELEASING = "releasing"  # release intent durable
+    RELEASING = "releasing"
     RELEASE_DUE = "release_due"
     RELEASE_UNCLEAR = "release_unclear"
-    SETTLED = "settled"  # outcome known; signed settlement record wanted
-    UNRESOLVED = "unresolved"  # listed for a person: outcome unknown, or refused and owed
+    SETTLED = "settled"
+    UNRESOLVED = "unresolved"
     CLOSED = "closed"
+
+
+MEANING: dict[S, str] = {
+    S.NEW: "nothing has happened yet; never stored",
+    S.AUTHORIZING: "the intent to hold is durable; the terminal is being asked",
+    S.APPROVED: "the evidence of the hold is durable and answered; its completion is outstanding",
+    S.HOLD_UNCLEAR: "the dialogue broke; nothing is sent before the terminal was asked",
+    S.HELD: "the hold is complete; waiting for the connector and the plug",
+    S.BEGINNING: "the confirmed begin reading is wanted",
+    S.STARTING: "energy is released; the car draws nothing yet",
+    S.CHARGING: "energy is released and flows",
+    S.SUSPENDED: "energy is released, the car draws nothing; idle time runs",
+    S.STOPPING: "the release is withdrawn; the proof that it worked is outstanding",
+    S.ENDING: "the confirmed end reading is wanted",
+    S.RECORDING: "the signed session record is wanted, before any money moves",
+    S.CAPTURING: "the intent to capture is durable; the terminal is being told",
+    S.CAPTURE_DUE: "the capture was not executed; it waits for its next try",
+    S.CAPTURE_UNCLEAR: "whether the capture happened is not known; the terminal is asked",
+    S.RELEASING: "the intent to release the hold is durable; the terminal is being told",
+    S.RELEASE_DUE: "the release was not executed; it waits for its next try",
+    S.RELEASE_UNCLEAR: "whether the release happened is not known; the terminal is asked",
+    S.SETTLED: "how the hold ended is known; the signed settlement record is wanted",
+    S.UNRESOLVED: "listed for a person: the outcome is unknown, or the terminal refused",
+    S.CLOSED: "settled and recorded; nothing is owed",
+}
 
 
 class Effect(StrEnum):
