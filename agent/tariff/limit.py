@@ -41,7 +41,7 @@ class Headroom:
         """What may still be spent before the stop; negative once the limit is passed."""
         return self.hold_minor - self.worst_minor
 
-    def to_json(self) -> dict[str, int]:
+    def json(self) -> dict[str, int]:
         return {
             "cost_minor": self.cost_minor,
             "worst_minor": self.worst_minor,

@@ -134,7 +134,7 @@ def test_reached_exactly_one_cent_too_late_is_not_reached() -> None:
     assert limit_reached(t, Usage(990), 100, **at_hold) is None
     stop = limit_reached(t, Usage(1000), 100, **at_hold)
     assert stop is not None
-    assert stop.to_json() == {
+    assert stop.json() == {
         "cost_minor": 100,
         "worst_minor": 101,
         "hold_minor": 100,

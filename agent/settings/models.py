@@ -1,0 +1,301 @@
+"""The configuration tree of `station.yaml` (design §3). The descriptions are what an editor shows on a
+setting and what the error for a missing one says."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from agent.ports import LineSpec
+from agent.settings.fields import (
+    AsText,
+    AsWhole,
+    Currency,
+    Exact,
+    FilePath,
+    Id,
+    Name,
+    NameKey,
+    Option,
+    Port,
+    SerialNumber,
+    Text,
+    TimeZone,
+    Whole,
+    fail,
+    matching,
+)
+from agent.values import Money
+
+Baud = Annotated[
+    Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600], AsWhole
+]
+Framing = Annotated[
+    Literal["8N1", "8N2", "8E1", "8E2", "8O1", "8O2", "7E1", "7O1", "7N2"],
+    AsText,
+]
+Language = Annotated[Literal["en", "de"], AsText]
+UnitAddress = Annotated[Whole, Field(ge=1, le=247)]  # Modbus over serial line 1.02, 2.2
+URL_PATTERN = r"mqtts?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?"
+# Three-phase mains: what a connection of this power carries in each conductor at least.
+VOLTS_THREE_PHASE = 690
+
+
+class Section(BaseModel):
+    """A section: unknown settings are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class SecretSource(Section):
+    """Where a secret is; never the secret itself."""
+
+    credential: (
+        Annotated[Text, matching(r"[A-Za-z0-9_.-]{1,64}", "the name of a systemd credential")]
+        | None
+    ) = Field(None, description="name of a systemd credential (LoadCredential= of the service)")
+    file: FilePath | None = Field(None, description="file that holds the secret, mode 0600")
+
+    @model_validator(mode="after")
+    def _one(self) -> SecretSource:
+        if (self.credential is None) == (self.file is None):
+            fail(
+                "NOT_ALLOWED",
+                "names no source" if self.file is None else "names two sources",
+                "expected one of {credential: name} and {file: path}",
+            )
+        return self
+
+
+class Operator(Section):
+    """Who sells the energy; printed on receipts."""
+
+    name: Text = Field(description="seller's name as on the invoice")
+    address: list[Text] = Field(description="lines of the address", min_length=1, max_length=4)
+    vat_id: Text = Field(description="VAT identification number")
+    helpline: Text = Field(description="telephone number that answers at all hours")
+    receipt_url: Annotated[Text, matching(r"[Hh][Tt][Tt][Pp][Ss]://\S+", "https://...")] | None = (
+        Field(
+            None,
+            description="address of digital receipts; the session's id is appended",
+        )
+    )
+
+
+class Station(Section):
+    """Which station this is, and where."""
+
+    id: Id = Field(description="the station's name in records and topics")
+    tenant: Id = Field(description="the operator's name in topics")
+    place: Annotated[
+        Text, matching(r"[A-Z]{2}(-[A-Z0-9]{1,3})?", "an ISO 3166 code such as DE or US-CA")
+    ] = Field(description="country whose law applies, ISO 3166, such as DE")
+    time_zone: TimeZone = Field(description="IANA time zone of receipts, such as Europe/Berlin")
+    languages: list[Language] = Field(
+        description="languages of the display, the first is used when none is chosen",
+        min_length=1,
+    )
+    operator: Operator | None = Field(None, description="seller on receipts")
+
+
+class EvseDriver(Section):
+    """The charge controller of a connector."""
+
+    driver: Name = Field(description="name of an installed driver, such as phoenix_rtu")
+    bus: Text | None = Field(None, description="name of a bus below buses:")
+    unit: UnitAddress = Field(1, description="address on the bus, 1 to 247")
+    options: dict[str, Option] = Field(
+        default_factory=dict, description="settings of the driver, see its page in docs/"
+    )
+
+
+class MeterDriver(Section):
+    """The energy meter of a connector."""
+
+    model: Name = Field(description="name of a model of the catalogue, such as eastron_sdm630")
+    bus: Text = Field(description="name of a bus below buses:")
+    unit: UnitAddress = Field(1, description="address on the bus, 1 to 247")
+    serial: SerialNumber | None = Field(
+        None, description="serial number; another meter is then refused"
+    )
+    options: dict[str, Option] = Field(
+        default_factory=dict, description="settings of the model, see its page in docs/"
+    )
+
+
+class EvsePoint(Section):
+    """One connector: controller and meter."""
+
+    id: Id = Field(description="EVSE id, such as DE*ABC*E1")
+    max_power_w: Whole = Field(
+        description="most the connector can deliver, in W; the stop before the hold is used up"
+        " relies on it",
+        ge=1,
+        le=2_000_000,
+    )
+    max_current_a: Annotated[Whole, Field(ge=6, le=3000)] | None = Field(
+        None, description="current limit given to the controller, in A"
+    )
+    evse: EvseDriver = Field(description="the charge controller")
+    meter: MeterDriver = Field(description="the energy meter")
+
+    @property
+    def max_current_ma(self) -> int:
+        """The current limit in mA. Without one in the file it is what three phases need for the
+        power: the lowest current that could be meant, so never more than the cable stands."""
+        if self.max_current_a is not None:
+            return self.max_current_a * 1000
+        return max(6000, self.max_power_w * 1000 // VOLTS_THREE_PHASE)
+
+
+class Bus(Section):
+    """A serial line several devices share (RS-485)."""
+
+    port: Port = Field(description="device path or pyserial URL, such as /dev/energy-bus")
+    baud: Baud = Field(description="bits a second, as set in the devices")
+    framing: Framing = Field(description="data bits, parity, stop bits, such as 8N1")
+
+    @property
+    def line(self) -> LineSpec:
+        return LineSpec(self.port, self.baud, self.framing)
+
+
+class TerminalPoint(Section):
+    """One card terminal on a line of its own."""
+
+    id: Id = Field(description="our name for the terminal, such as t1")
+    protocol: Name = Field(description="name of an installed protocol, such as zvt")
+    profile: Name = Field("generic", description="the terminal's make, such as feig_cvend")
+    port: Port = Field(description="device path or pyserial URL, such as /dev/payment-terminal")
+    baud: Baud = Field(description="bits a second, as set in the terminal")
+    framing: Framing = Field(description="data bits, parity, stop bits, such as 8N2")
+    password: SecretSource = Field(
+        description="where the terminal's password is, {credential: name} or {file: path};"
+        " there is no default"
+    )
+    currency: Currency = Field(description="ISO 4217 code, such as EUR; there is no default")
+    serves: list[Id] = Field(description="ids of the connectors it takes payment for", min_length=1)
+    options: dict[str, Option] = Field(
+        default_factory=dict, description="settings of the protocol, see its page in docs/"
+    )
+
+    @property
+    def line(self) -> LineSpec:
+        return LineSpec(self.port, self.baud, self.framing)
+
+
+class Hold(Section):
+    """How much is reserved on the card."""
+
+    strategy: Annotated[Literal["maximum"], AsText] = Field(
+        description="maximum: one fixed amount before the start"
+    )
+    amount: Exact = Field(
+        description='amount in the terminal\'s currency, in quotes: "50.00"; there is no default'
+    )
+
+
+class Payment(Section):
+    """How a session starts, stops and is paid."""
+
+    hold: Hold = Field(description="what is reserved on the card")
+    start: Annotated[Literal["tap", "plug"], AsText] = Field(
+        "tap", description="what a driver does first; the other order is understood as well"
+    )
+    stop: list[Annotated[Literal["tap", "unplug"], AsText]] = Field(
+        ["tap", "unplug"], description="what ends a session", min_length=1
+    )
+    connection_timeout_s: Whole = Field(
+        120, description="after a tap the cable must be in within this time", ge=10, le=3600
+    )
+    on_sigterm: Annotated[Literal["end", "hand_over"], AsText] = Field(
+        "end", description="when the service stops: end sessions, or let the next start continue"
+    )
+    resumption_timeout_s: Whole = Field(
+        300,
+        description="after an interruption longer than this a session is ended, not resumed",
+        ge=0,
+        le=86_400,
+    )
+    card_poll_s: Whole = Field(5, description="longest single wait for a card", ge=1, le=15)
+    meter_lost_s: Whole = Field(
+        60, description="energy stops when the meter was silent for this long", ge=5, le=600
+    )
+
+
+class TariffRef(Section):
+    """Where the prices are."""
+
+    file: FilePath = Field(description="tariff file; relative to this file")
+
+
+class KeyRef(Section):
+    """A key file."""
+
+    file: FilePath = Field(description="key file, mode 0600; relative to this file")
+
+
+class Keys(Section):
+    """The station's own keys."""
+
+    record: KeyRef = Field(description="key that signs records")
+
+
+class Uplink(Section):
+    """Where records go. Without this section they are kept on the station."""
+
+    url: Annotated[
+        Text,
+        matching(URL_PATTERN, "mqtts://host or mqtts://host:port, without user or path"),
+    ] = Field(description="broker: mqtts://host:port, or mqtt:// without encryption")
+    root: Annotated[
+        Text, matching(r"[^\s/#+$][^\s#+]*(?<!/)", "topic levels without wildcards or blanks")
+    ] = Field("voltill", description="first level of all topics")
+    ca: FilePath | None = Field(
+        None, description="certificate of the broker's authority; without it the system's are used"
+    )
+    certificate: FilePath | None = Field(None, description="the station's client certificate")
+    key: SecretSource | None = Field(None, description="the client certificate's private key")
+    trust: list[FilePath] = Field(
+        description="public keys whose acknowledgements count", min_length=1
+    )
+    protocol: Annotated[Literal["5", "3.1.1"], AsText] = Field("5", description="MQTT version")
+    keep_alive_s: Whole = Field(30, description="MQTT keep alive", ge=5, le=600)
+    ack_timeout_s: Whole = Field(
+        60, description="records without acknowledgement go out again after this", ge=5, le=3600
+    )
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port of the URL, else the one registered for MQTT (8883 with TLS)."""
+        return urlsplit(self.url).port or (8883 if self.tls else 1883)
+
+    @property
+    def tls(self) -> bool:
+        return self.url.startswith("mqtts://")
+
+
+class Settings(Section):
+    """voltill station configuration."""
+
+    station: Station = Field(description="which station this is, and where")
+    evses: list[EvsePoint] = Field(description="connectors", min_length=1, max_length=32)
+    buses: dict[NameKey, Bus] = Field(default_factory=dict, description="shared serial lines")
+    terminals: list[TerminalPoint] = Field(description="card terminals", min_length=1, max_length=8)
+    payment: Payment = Field(description="how a session is paid")
+    tariff: TariffRef = Field(description="where the prices are")
+    keys: Keys = Field(description="the station's own keys")
+    uplink: Uplink | None = Field(None, description="where records go")
+
+    def hold(self, terminal: TerminalPoint) -> Money:
+        """The amount to reserve at a terminal, in its currency."""
+        return Money.parse(f"{self.payment.hold.amount:f}", terminal.currency)
+
+    def evse(self, evse_id: str) -> EvsePoint:
+        return next(point for point in self.evses if point.id == evse_id)
