@@ -180,12 +180,6 @@ class Ports:
     proxy: int
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 class Rig:
     """Everything lies in `directory`; `config` is the agent's configuration file, which names
     `terminal` and `bus` in that directory as its ports."""

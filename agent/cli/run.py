@@ -24,9 +24,9 @@ def command(config: Path, state: Path, log_level: str) -> None:
     from agent.cli.settings_file import station_or_exit
     from agent.ledger import LedgerError
     from agent.ports import DeviceUnavailable
+    from agent.settings.secrets import SecretUnavailable
     from agent.station.logs import make_log
     from agent.station.station import Paths, Station
-    from agent.settings.secrets import SecretUnavailable
     from agent.trust.keys import KeyRefused
 
     loaded = station_or_exit(config)

@@ -70,17 +70,17 @@ class Ledger:
     def open(
         cls,
         path: Path | str,
-        station: str,
+        station: str | None,
         *,
         create: bool = True,
         new_chain: Callable[[], str] = _new_chain,
     ) -> Ledger:
-        """Open or (with `create`) make the ledger of `station`. `new_chain` gives the random id of a
+        """Open or (with `create`) make the ledger of `station`; None opens whosever it is. `new_chain` gives the random id of a
         new ledger's chain. Raises LedgerBusy, LedgerMissing, LedgerDamaged (nothing was written),
         LedgerForeign, LedgerError."""
         path = Path(path)
         db = open_database(path, create=create)
-        ledger = cls(db, path, station)
+        ledger = cls(db, path, station or "")
         try:
             ledger._claim(new_chain)
             ledger._check_head()
@@ -332,7 +332,9 @@ class Ledger:
         """The file belongs to one station; a new one gets the station's name and a chain."""
         with self._guard():
             owner = self._meta("station")
-        if owner is None:
+        if not self.station and owner:
+            self.station = owner
+        elif owner is None and self.station:
             with self._write():
                 self._db.execute("INSERT INTO meta VALUES ('station', ?)", (self.station,))
                 self._db.execute("INSERT INTO chain(id) VALUES (?)", (new_chain(),))

@@ -255,6 +255,7 @@ class Desk:
             "evse": None if chosen is None else chosen.id,
             "plugged": chosen is not None and chosen.car_there,
             "terminal": self.id,
+            "terminal_id": None if self.identity is None else self.identity.terminal_id,
             "amount_minor": self._rules.hold.amount_minor,
             "currency": self._rules.hold.currency,
             "tariff_id": self._context.tariff.id,

@@ -30,6 +30,7 @@ from agent.tariff import Tariff
 
 # On SIGTERM running sessions are stopped, recorded and captured; systemd's TimeoutStopSec is longer.
 END_BOUND_S = 60.0
+UNKNOWN_ASK_S = 3600.0  # a terminal learns of an outcome at its next batch at the earliest
 FEED_S = 5.0  # watchdog check without systemd, for the log alone
 CHECKPOINT_S = 60.0  # the write-ahead log is folded back when nothing is going on
 
@@ -64,6 +65,7 @@ class Station:
         self.clock = clock or SystemClock()
         self.stopping = asyncio.Event()
         self._moved = asyncio.Event()
+        self._asking: dict[str, asyncio.TimerHandle] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -156,6 +158,7 @@ class Station:
             if step.owed is None:
                 self.keeper.owe(step.session)
             self.timers.watch(step.session)
+            self._ask_again(step.session)
         self.keeper.watch(self.timers.watch)
         self.keeper.watch(self._changed)
         if sessions:
@@ -188,6 +191,7 @@ class Station:
 
     def _changed(self, session: Session) -> None:
         self._moved.set()
+        self._ask_again(session)
         desk = self.parts.desks.get(session.terminal)
         if desk is not None:
             if session.state not in OCCUPIES_EVSE:
@@ -195,6 +199,27 @@ class Station:
             desk.refresh()
         if self.parts.uplink is not None:
             self.parts.uplink.wake()
+
+    def _ask_again(self, session: Session) -> None:
+        """An outcome that nobody knows is worked on: the terminal is asked every hour."""
+        desk = self.parts.desks.get(session.terminal)
+        if session.state is not S.UNRESOLVED or session.outcome != "unknown" or desk is None:
+            return
+        effect = Effect.ASK_CAPTURE if session.to_capture_minor else Effect.ASK_RELEASE
+        pending = self._asking.pop(session.id, None)
+        if pending is not None:
+            pending.cancel()
+
+        def ask() -> None:
+            now = self.keeper.sessions.get(session.id)
+            if now is None or now.state is not S.UNRESOLVED:
+                self._asking.pop(session.id, None)
+                return
+            desk.order(session.id, effect)
+            self._asking[session.id] = loop.call_later(UNKNOWN_ASK_S, ask)
+
+        loop = asyncio.get_running_loop()
+        self._asking[session.id] = loop.call_later(UNKNOWN_ASK_S, ask)
 
     # --- watching ---------------------------------------------------------------------------------
 
