@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -28,7 +29,12 @@ def currency_of_numeric(numeric: str) -> str | None:
     return next((name for name, (code, _) in CURRENCIES.items() if code == numeric), None)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+# Plain ASCII digits only: Decimal also takes "1e3", "1_000", "NaN" and other scripts' digits. Twelve
+# before the point are more than a payment terminal's amount field (six BCD bytes) can say.
+_EXACT = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
+
+
+@dataclass(frozen=True, slots=True)
 class Money:
     """An amount in minor units (cents) of `currency` (ISO 4217 alphabetic)."""
 
@@ -61,6 +67,20 @@ class Money:
         self._same(other)
         return Money(self.amount_minor - other.amount_minor, self.currency)
 
+    def __lt__(self, other: Money) -> bool:
+        self._same(other)
+        return self.amount_minor < other.amount_minor
+
+    def __le__(self, other: Money) -> bool:
+        self._same(other)
+        return self.amount_minor <= other.amount_minor
+
+    def __gt__(self, other: Money) -> bool:
+        return other < self
+
+    def __ge__(self, other: Money) -> bool:
+        return other <= self
+
     def __bool__(self) -> bool:
         return self.amount_minor != 0
 
@@ -77,8 +97,12 @@ class Money:
 
     @classmethod
     def parse(cls, text: str, currency: str) -> Money:
-        """Money from exact text such as "50.00"; more digits than the currency has are refused."""
-        exact = Decimal(text).scaleb(CURRENCIES[currency][1])
+        """Money from exact text such as "50.00". Raises ValueError for anything else, for an unknown
+        currency, and for more digits than the currency has."""
+        zero = cls(0, currency)
+        if _EXACT.fullmatch(text) is None:
+            raise ValueError(f"{text!r} is no amount; expected digits such as 50.00")
+        exact = Decimal(text).scaleb(zero.digits)
         minor = int(exact)
         if exact != minor:
             raise ValueError(f"{text} {currency} has more digits than the currency")

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 
 class ReadingState(StrEnum):
-    """A reading that is not OK carries no number (facts/metering.md 3.1)."""
+    """A reading that is not OK carries no number: a number that cannot be billed
+    must not look as if it could."""
 
     OK = "ok"
     NO_ANSWER = "no_answer"
