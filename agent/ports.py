@@ -315,7 +315,7 @@ class SigningMeter(Protocol):
 
 
 class EvseState(StrEnum):
-    """What the charge controller sees (facts/integration.md 2.3). UNKNOWN and FAULT never mean
+    """What the charge controller sees (after the pilot states of IEC 61851-1). UNKNOWN and FAULT never mean
     unplugged."""
 
     UNKNOWN = "unknown"
