@@ -87,7 +87,10 @@ def test_parse_reads_what_text_writes(amount_minor: int, currency: str) -> None:
         ("50.001", "EUR"),
         ("0.005", "EUR"),
         ("1.5", "ISK"),
-        ("50.0000000000000000000000000000000001", "EUR"),  # more digits than Decimal's context keeps
+        (
+            "50.0000000000000000000000000000000001",
+            "EUR",
+        ),  # more digits than Decimal's context keeps
         ("1e3", "EUR"),
         ("1_000", "EUR"),
         ("NaN", "EUR"),

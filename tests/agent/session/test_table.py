@@ -1,0 +1,374 @@
+"""Every state against every event. The expectation is written by hand from the rules of money, not read
+from the table: a row that is added, lost or bent shows here."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.session_events import DATA, HOLD, PRICE, RESULT, reach
+
+from agent.session import E, Effect, Event, S, Session, energy_allowed, step
+from agent.session.states import BEFORE_ENERGY, FINAL, IN_MOTION, MEANING, OCCUPIES_EVSE, OWED
+from agent.session.table import TABLE
+
+# state -> event -> where it may lead, every guard considered. What is not here is refused.
+MATRIX: dict[str, dict[str, str]] = {
+    "new": {"tapped": "authorizing"},
+    "authorizing": {
+        "approved": "approved",
+        "refused": "settled",
+        "not_sent": "settled",
+        "unclear": "hold_unclear",
+        "restarted": "hold_unclear",
+        "bound": "authorizing",
+        "plugged": "authorizing",
+        "unplugged": "authorizing",
+    },
+    "approved": {
+        "held": "held beginning releasing",
+        "refused": "hold_unclear",
+        "not_sent": "hold_unclear",
+        "unclear": "hold_unclear",
+        "restarted": "hold_unclear",
+        "bound": "approved",
+        "plugged": "approved",
+        "unplugged": "approved",
+    },
+    "hold_unclear": {
+        "hold_found": "held releasing",
+        "hold_absent": "settled",
+        "bound": "hold_unclear",
+        "plugged": "hold_unclear",
+        "unplugged": "hold_unclear",
+        "restarted": "hold_unclear",
+    },
+    "held": {
+        "plugged": "beginning",
+        "bound": "held",
+        "unplugged": "held",
+        "connection_timeout": "releasing",
+        "cancelled": "releasing",
+        "restarted": "held",
+    },
+    "beginning": {
+        "began": "starting",
+        "begin_failed": "releasing",
+        "unplugged": "releasing",
+        "cancelled": "releasing",
+        "restarted": "beginning",
+    },
+    "starting": {
+        "energy_flows": "charging",
+        "progress": "starting",
+        "stop": "stopping",
+        "unplugged": "stopping",
+        "restarted": "starting stopping",
+    },
+    "charging": {
+        "suspended": "suspended",
+        "progress": "charging",
+        "stop": "stopping",
+        "unplugged": "stopping",
+        "restarted": "charging stopping",
+    },
+    "suspended": {
+        "energy_flows": "charging",
+        "progress": "suspended",
+        "stop": "stopping",
+        "unplugged": "stopping",
+        "restarted": "suspended stopping",
+    },
+    "stopping": {"progress": "stopping", "stopped": "ending", "restarted": "stopping"},
+    "ending": {"ended": "recording", "restarted": "ending"},
+    "recording": {"recorded": "capturing releasing", "restarted": "recording"},
+    "capturing": {
+        "evidence": "capturing",
+        "settled": "settled",
+        "not_sent": "capture_due capture_unclear",
+        "unclear": "capture_unclear",
+        "refused": "unresolved capture_unclear",
+        "restarted": "capture_unclear",
+    },
+    "capture_due": {"retry_due": "capturing", "restarted": "capture_due"},
+    "capture_unclear": {
+        "still_open": "capturing capture_due",
+        "confirmed": "settled",
+        "vanished": "unresolved",
+        "restarted": "capture_unclear",
+    },
+    "releasing": {
+        "evidence": "releasing",
+        "settled": "settled",
+        "not_sent": "release_due release_unclear",
+        "unclear": "release_unclear",
+        "refused": "unresolved release_unclear",
+        "restarted": "release_unclear",
+    },
+    "release_due": {"retry_due": "releasing", "restarted": "release_due"},
+    "release_unclear": {
+        "still_open": "releasing release_due",
+        "confirmed": "settled",
+        "vanished": "unresolved",
+        "restarted": "release_unclear",
+    },
+    "settled": {"recorded": "closed", "restarted": "settled"},
+    "unresolved": {
+        "recorded": "unresolved",
+        "still_open": "capturing releasing",
+        "confirmed": "settled",
+        "restarted": "unresolved",
+    },
+    "closed": {},
+}
+
+# What a state that has just been entered orders.
+ORDERS = {
+    "authorizing": "authorize",
+    "hold_unclear": "ask_hold",
+    "beginning": "meter_begin",
+    "ending": "meter_end",
+    "recording": "record_session",
+    "capturing": "capture",
+    "capture_unclear": "ask_capture",
+    "releasing": "release",
+    "release_unclear": "ask_release",
+    "settled": "record_settlement",
+    "unresolved": "record_settlement",
+}
+
+# Everything that a guard looks at, turned both ways.
+SESSION_VARIANTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"plugged": False},
+    {"plugged": True},
+    {"plugged": True, "evse": None},
+    {"held_minor": None},
+    {"held_minor": 0},
+    {"attempts": 0},
+    {"attempts": 1},
+    {"cost_minor": None, "price": {}},
+    {"cost_minor": 0},
+    {"cost_minor": 480, "held_minor": 5000, "price": PRICE},
+    {"result": RESULT},
+    {"outcome": "unknown", "cost_minor": 480, "held_minor": 5000},
+    {"outcome": "unknown", "cost_minor": 0, "held_minor": 5000},
+    {"outcome": "unknown", "cost_minor": None},
+    {"outcome": "refused", "cost_minor": 480},
+)
+EVENT_VARIANTS: dict[E, tuple[dict[str, Any], ...]] = {
+    E.TAPPED: ({}, {"plugged": False}, {"evse": None}),
+    E.APPROVED: ({}, {"approved_minor": None}),
+    E.HOLD_FOUND: ({}, {"approved_minor": None}, {"approved_minor": 0}),
+    E.REFUSED: ({}, {"reason": "unknown_hold"}),
+    E.RESTARTED: ({}, {"resume": True}),
+}
+CELLS = [(state, event) for state in S for event in E]
+
+
+def variants(state: S, event: E) -> list[tuple[Session, Event]]:
+    story = reach(state)
+    sessions = [replace(story.session, **change) for change in SESSION_VARIANTS]
+    changes = EVENT_VARIANTS.get(event, ({},))
+    events = [story.event(event, None, change) for change in changes]
+    return [(s, e) for s in sessions for e in events]
+
+
+@pytest.mark.parametrize(("state", "event"), CELLS, ids=[f"{s}-{e}" for s, e in CELLS])
+def test_every_state_against_every_event(state: S, event: E) -> None:
+    expected = set(MATRIX[state].get(event, "").split())
+    seen = set()
+    for session, told in variants(state, event):
+        before = repr(session)
+        result = step(session, told)
+        assert repr(session) == before, "a session is replaced, never changed in place"
+        if not result.taken:
+            assert result.session is session, "a refused event changes nothing"
+            assert result.owed is None
+            continue
+        after = result.session
+        seen.add(str(after.state))
+        entered = after.state is not state
+        assert result.owed == (ORDERS.get(after.state) if entered else None)
+        assert after.entered == (told.stamp if entered else session.entered)
+    assert seen == expected
+
+
+def test_the_matrix_names_every_state_and_only_real_events() -> None:
+    assert set(MATRIX) == set(S)
+    assert set(DATA) == set(E)
+    assert {event for row in MATRIX.values() for event in row} == set(E)
+
+
+# state, event, what differs in the session, what differs in the event -> where to ("" = refused)
+GUARDED: list[tuple[S, E, dict[str, Any], dict[str, Any], str]] = [
+    # Energy begins with a plug, a connector and an amount, all three.
+    (S.APPROVED, E.HELD, {}, {}, "beginning"),
+    (S.APPROVED, E.HELD, {"plugged": False}, {}, "held"),
+    (S.APPROVED, E.HELD, {"evse": None}, {}, "held"),
+    (S.APPROVED, E.HELD, {"held_minor": None}, {}, "releasing"),
+    (S.APPROVED, E.HELD, {"held_minor": 0}, {}, "releasing"),
+    (S.APPROVED, E.HELD, {"held_minor": None, "plugged": False}, {}, "releasing"),
+    (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {}, "held"),
+    (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": 1}, "held"),
+    (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": None}, "releasing"),
+    (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": 0}, "releasing"),
+    (S.HELD, E.PLUGGED, {}, {}, "beginning"),
+    (S.HELD, E.PLUGGED, {"evse": None}, {}, ""),
+    # Only a plain yes resumes.
+    *(
+        (state, E.RESTARTED, {}, {"resume": said}, str(state) if said is True else "stopping")
+        for state in (S.STARTING, S.CHARGING, S.SUSPENDED)
+        for said in (True, False, None, 1, "true")
+    ),
+    # One end of the hold: capture when there is something to charge, else release.
+    (S.RECORDING, E.RECORDED, {"cost_minor": 1}, {}, "capturing"),
+    (S.RECORDING, E.RECORDED, {"cost_minor": 0}, {}, "releasing"),
+    (S.RECORDING, E.RECORDED, {"cost_minor": 9999}, {}, "capturing"),
+    (S.RECORDING, E.RECORDED, {"cost_minor": 480, "held_minor": 0}, {}, "releasing"),
+    # A refusal is believed only where nothing speaks against it.
+    *(
+        row
+        for now, due, ask in (
+            (S.CAPTURING, "capture_due", "capture_unclear"),
+            (S.RELEASING, "release_due", "release_unclear"),
+        )
+        for row in (
+            (now, E.REFUSED, {}, {"reason": "declined"}, "unresolved"),
+            (now, E.REFUSED, {}, {"reason": "try_later"}, "unresolved"),
+            (now, E.REFUSED, {}, {"reason": "unknown_hold"}, ask),
+            (now, E.REFUSED, {"result": RESULT}, {"reason": "declined"}, ask),
+            (now, E.NOT_SENT, {}, {}, due),
+            (now, E.NOT_SENT, {"result": RESULT}, {}, ask),
+        )
+    ),
+    # Found open: at once the first time, on the schedule afterwards.
+    (S.CAPTURE_UNCLEAR, E.STILL_OPEN, {"attempts": 0}, {}, "capturing"),
+    (S.CAPTURE_UNCLEAR, E.STILL_OPEN, {"attempts": 1}, {}, "capture_due"),
+    (S.RELEASE_UNCLEAR, E.STILL_OPEN, {"attempts": 0}, {}, "releasing"),
+    (S.RELEASE_UNCLEAR, E.STILL_OPEN, {"attempts": 9}, {}, "release_due"),
+    # Unresolved: an unknown outcome may still be cleared up, a refusal is a person's work.
+    (S.UNRESOLVED, E.STILL_OPEN, {}, {}, "capturing"),
+    (S.UNRESOLVED, E.STILL_OPEN, {"cost_minor": None}, {}, "releasing"),
+    (S.UNRESOLVED, E.STILL_OPEN, {"outcome": "refused"}, {}, ""),
+    (S.UNRESOLVED, E.CONFIRMED, {}, {}, "settled"),
+    (S.UNRESOLVED, E.CONFIRMED, {"cost_minor": None}, {}, "settled"),
+    (S.UNRESOLVED, E.CONFIRMED, {"outcome": "refused"}, {}, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("state", "event", "session_change", "event_change", "dest"),
+    GUARDED,
+    ids=[f"{r[0]}-{r[1]}-{n}" for n, r in enumerate(GUARDED)],
+)
+def test_guards(
+    state: S, event: E, session_change: dict[str, Any], event_change: dict[str, Any], dest: str
+) -> None:
+    story = reach(state)
+    session = replace(story.session, **session_change)
+    result = step(session, story.event(event, None, event_change))
+    assert (str(result.session.state) if result.taken else "") == dest
+
+
+def entrances(state: str) -> set[tuple[str, str]]:
+    """(state, event) pairs that lead into a state from another one."""
+    return {
+        (source, event)
+        for source, row in MATRIX.items()
+        for event, dests in row.items()
+        if state in dests.split() and source != state
+    }
+
+
+def test_money_commands_have_few_and_known_entrances() -> None:
+    """A hold is asked for once. A capture or release goes out again only after the terminal was not
+    reached at all, or after it was asked and lists the hold as open."""
+    assert entrances("authorizing") == {("new", "tapped")}
+    assert entrances("capturing") == {
+        ("recording", "recorded"),
+        ("capture_due", "retry_due"),
+        ("capture_unclear", "still_open"),
+        ("unresolved", "still_open"),
+    }
+    assert entrances("capture_due") == {
+        ("capturing", "not_sent"),
+        ("capture_unclear", "still_open"),
+    }
+    assert entrances("releasing") == {
+        ("approved", "held"),
+        ("hold_unclear", "hold_found"),
+        ("held", "connection_timeout"),
+        ("held", "cancelled"),
+        ("beginning", "begin_failed"),
+        ("beginning", "unplugged"),
+        ("beginning", "cancelled"),
+        ("recording", "recorded"),
+        ("release_due", "retry_due"),
+        ("release_unclear", "still_open"),
+        ("unresolved", "still_open"),
+    }
+    assert entrances("release_due") == {
+        ("releasing", "not_sent"),
+        ("release_unclear", "still_open"),
+    }
+
+
+def test_energy_has_one_entrance_and_no_way_back() -> None:
+    running = {"starting", "charging", "suspended"}
+    assert {s for s in S if energy_allowed(s)} == running
+    outside = {(s, e) for r in running for s, e in entrances(r) if s not in running}
+    assert outside == {("beginning", "began")}
+    assert {s for s, _ in entrances("beginning")} == {"approved", "held"}
+
+
+def test_no_capture_before_the_session_record() -> None:
+    assert entrances("recording") == {("ending", "ended")}
+    assert entrances("ending") == {("stopping", "stopped")}
+    assert {s for s, e in entrances("capturing") if e == "recorded"} == {"recording"}
+
+
+def test_every_state_can_be_reached_and_can_end() -> None:
+    def closure(start: str, forward: bool) -> set[str]:
+        found = {start}
+        while True:
+            more = set()
+            for source, row in MATRIX.items():
+                for dests in row.values():
+                    for dest in dests.split():
+                        here, there = (source, dest) if forward else (dest, source)
+                        if here in found:
+                            more.add(there)
+            if more <= found:
+                return found
+            found |= more
+
+    assert closure("new", forward=True) == set(S)
+    assert closure("closed", forward=False) == set(S)
+
+
+def test_what_states_owe() -> None:
+    assert {str(s): str(e) for s, e in OWED.items()} == ORDERS
+    assert set(OWED.values()) == set(Effect)
+    assert set(MEANING) == set(S)
+    assert frozenset({S.CLOSED}) == FINAL
+    assert BEFORE_ENERGY < OCCUPIES_EVSE
+    assert {s for s in S if energy_allowed(s)} < OCCUPIES_EVSE
+    assert not OCCUPIES_EVSE & {S.RECORDING, S.CAPTURING, S.RELEASING, S.SETTLED, S.UNRESOLVED}
+    assert not IN_MOTION & {S.CLOSED, S.UNRESOLVED, S.CAPTURE_DUE, S.RELEASE_DUE}
+
+
+def test_rows_of_one_cell_are_in_an_order_that_can_be_reached() -> None:
+    cells: dict[tuple[E, S], list[bool]] = {}
+    for row in TABLE:
+        cells.setdefault((row.event, row.source), []).append(row.when is not None)
+    for cell, guarded in cells.items():
+        assert all(guarded[:-1]), f"{cell}: a row behind an unguarded one is never tried"
+
+
+def test_an_event_of_another_version_is_refused() -> None:
+    story = reach(S.HELD)
+    strange = Event("teleported", story.session.entered, {})  # type: ignore[arg-type]
+    result = step(story.session, strange)
+    assert (result.taken, result.owed) == (False, None)
+    assert result.session is story.session
+    assert HOLD["receipt"] == result.session.hold["receipt"]
