@@ -1,0 +1,256 @@
+"""An energy meter on an RTU bus, after its model file. Implements `agent.ports.Meter`.
+
+What a reading stands for: energy and power come from one request, are stamped when the last byte of the
+reply was seen, and are rounded once to whole Wh and W. The first reading, and the first after any silence,
+is taken twice and the serial number is read again before: a meter that was off may answer zeros for a
+moment, or may be another meter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from agent.ports import DriverEnv, LineSpec, MeterIdentity, MeterSpec
+from agent.values import Reading, ReadingState
+from drivers.meter.catalogue import Block, Model, SerialNumber, Value, load_model
+from drivers.meter.modbus import BusError, ExceptionReply, Function, Request
+from drivers.meter.options import Options
+from drivers.meter.plausible import UNKNOWN_RATED_POWER_W, RegisterWatch, most_rise_wh
+from drivers.meter.rtu import Answer, Bus, open_bus, unavailable
+from drivers.meter.timing import DeviceTiming
+from drivers.meter.values import NotAvailable, decode, float32_step, is_marked, raw_number
+
+# Highest rated power an option may give; chargers end far below.
+_MOST_RATED_W = 10_000_000
+
+
+class _Unusable(Exception):
+    """The meter answered, and the answer cannot be billed."""
+
+    def __init__(
+        self, state: ReadingState, why: str, at_ms: int, serial: str | None = None
+    ) -> None:
+        super().__init__(why)
+        self.state, self.why, self.at_ms, self.serial = state, why, at_ms, serial
+
+
+@dataclass(frozen=True, slots=True)
+class _Registers:
+    """Both values of one reply."""
+
+    energy_wh: int
+    power_w: int
+    step_wh: Fraction
+    at_ms: int
+
+
+def open_meter(spec: MeterSpec, bus: Bus, env: DriverEnv) -> ModbusMeter:
+    """The meter of `spec` on `bus`; nothing is sent yet.
+
+    Options: models_dir (folder with own model files), rated_power_w (bounds how fast the register may
+    rise), and turnaround_ms, longest_reply_ms, min_gap_ms instead of the model's, for gateways that slow
+    the bus down. Raises ModelError or OptionError (both ValueError)."""
+    options = Options(spec.options, "MTR-011", f"meter {spec.model}")
+    folder = options.text("models_dir")
+    rated = options.optional_integer("rated_power_w", 1, _MOST_RATED_W)
+    model = load_model(spec.model, Path(folder) if folder else None)
+    timing = timing_of(options, model.timing)
+    options.check(1 <= spec.unit <= 247, f"unit is {spec.unit}; expected 1 to 247")
+    options.done()
+    return ModbusMeter(model, spec, bus, env, timing, rated)
+
+
+def timing_of(options: Options, default: DeviceTiming) -> DeviceTiming:
+    """`default` with what the options say otherwise."""
+    turnaround = options.integer("turnaround_ms", default.turnaround_ms, 1, 60_000)
+    longest = options.integer("longest_reply_ms", default.longest_reply_ms, 1, 60_000)
+    gap = options.integer("min_gap_ms", default.min_gap_ms, 0, 10_000)
+    if turnaround > longest:
+        options.check(
+            False,
+            f"turnaround_ms {turnaround} is more than longest_reply_ms {longest}; raise the latter",
+        )
+        return default
+    return DeviceTiming(turnaround, longest, gap)
+
+
+async def read_once(model: str, line: LineSpec, unit: int, env: DriverEnv) -> dict[str, object]:
+    """One reading without any configuration, for `meter read`: model, serial, energy_import_wh, power_w,
+    state, why. Raises ModelError for an unknown model; a meter that does not answer is a state."""
+    bus = open_bus(line, env)
+    try:
+        reading = await open_meter(MeterSpec(model, unit), bus, env).read()
+    finally:
+        await bus.close()
+    return {
+        "model": model,
+        "serial": reading.serial,
+        "energy_import_wh": reading.energy_import_wh,
+        "power_w": reading.power_w,
+        "state": str(reading.state),
+        "why": reading.why,
+    }
+
+
+class ModbusMeter:
+    """See the module. One reading at a time; further callers wait their turn."""
+
+    def __init__(
+        self,
+        model: Model,
+        spec: MeterSpec,
+        bus: Bus,
+        env: DriverEnv,
+        timing: DeviceTiming,
+        rated_power_w: int | None,
+    ) -> None:
+        self._model, self._spec, self._bus, self._env = model, spec, bus, env
+        self._timing = timing
+        self._watch = RegisterWatch(rated_power_w)
+        self._turn = asyncio.Lock()
+        self._known = False  # a serial number (or its absence) has been read before
+        self._serial: str | None = None
+        self._heard_of = (
+            False  # serial number checked and register confirmed since the last silence
+        )
+
+    @property
+    def _who(self) -> str:
+        return f"meter {self._spec.model}, unit {self._spec.unit}"
+
+    async def identity(self) -> MeterIdentity:
+        """Ask the meter who it is. The answer becomes what later readings are compared with, so it is
+        for the caller to compare two identities. Raises DeviceUnavailable."""
+        async with self._turn:
+            try:
+                seen = await self._read_serial()
+            except BusError as error:
+                self._heard_of = False
+                raise unavailable(error, self._who) from error
+            if self._known and seen != self._serial:
+                self._watch.forget()
+                self._heard_of = False
+            self._known, self._serial = True, seen
+            return MeterIdentity(self._model.id, seen)
+
+    async def read(self) -> Reading:
+        """A reading; its state says what is wrong with it, `why` in words with an error id."""
+        async with self._turn:
+            try:
+                return await self._read()
+            except ExceptionReply as error:
+                why, state = str(unavailable(error, self._who)), ReadingState.NOT_AVAILABLE
+                if error.code in ExceptionReply.GATEWAY:
+                    self._heard_of, state = False, ReadingState.NO_ANSWER
+            except BusError as error:
+                self._heard_of = False
+                why, state = str(unavailable(error, self._who)), ReadingState.NO_ANSWER
+            except _Unusable as unusable:
+                why = f"{unusable.why} ({self._who})"
+                serial = unusable.serial or self._serial
+                return Reading(unusable.state, unusable.at_ms, serial=serial, why=why)
+            return Reading(state, self._env.boot_ms(), serial=self._serial, why=why)
+
+    async def _read(self) -> Reading:
+        if not self._heard_of:
+            await self._check_serial()
+            first = await self._read_registers()
+            got = await self._read_registers()
+            self._agree(first, got)
+            self._heard_of = True
+        else:
+            got = await self._read_registers()
+        state, why = self._watch.judge(got.energy_wh, got.step_wh, got.at_ms)
+        if state is not ReadingState.OK:
+            raise _Unusable(
+                state, f"MTR-012: {why}; check the meter, then restart the agent", got.at_ms
+            )
+        return Reading(state, got.at_ms, got.energy_wh, got.power_w, self._serial)
+
+    def _agree(self, first: _Registers, second: _Registers) -> None:
+        rated = self._watch.rated_power_w or UNKNOWN_RATED_POWER_W
+        most = most_rise_wh(rated, second.at_ms - first.at_ms, second.step_wh)
+        if not 0 <= second.energy_wh - first.energy_wh <= most:
+            raise _Unusable(
+                ReadingState.NOT_AVAILABLE,
+                f"MTR-013: the first two readings do not agree: {first.energy_wh} and "
+                f"{second.energy_wh} Wh",
+                second.at_ms,
+            )
+
+    # --- Serial number ------------------------------------------------------------------------
+
+    async def _check_serial(self) -> None:
+        seen = await self._read_serial()
+        expected = self._spec.serial or (self._serial if self._known else seen)
+        if seen != expected:
+            raise _Unusable(
+                ReadingState.WRONG_SERIAL,
+                f"MTR-010: serial number {seen or 'not told'}; expected {expected}; "
+                "the meter was changed, or the configuration names another one",
+                self._env.boot_ms(),
+                seen,
+            )
+        self._known, self._serial = True, seen
+
+    async def _read_serial(self) -> str | None:
+        """None where the model has none, or the meter refuses to tell it."""
+        place = self._model.serial_number
+        if place is None:
+            return None
+        try:
+            answer = await self._ask(self._model.blocks[place.block])
+        except ExceptionReply as error:
+            if error.code in ExceptionReply.GATEWAY or error.code in ExceptionReply.BUSY:
+                raise
+            return None
+        return self._serial_text(place, answer.values[place.at : place.at + place.registers])
+
+    def _serial_text(self, place: SerialNumber, words: Sequence[int]) -> str | None:
+        raw = raw_number(words, self._model.word_order)
+        if is_marked(raw, 16 * place.registers, place.not_available):
+            return None
+        if place.type != "ascii":
+            return str(raw)
+        # Text has no word order: its characters stand in the order of the registers.
+        text = b"".join(word.to_bytes(2, "big") for word in words).strip(b"\0 ")
+        return text.decode("ascii", "backslashreplace") or None
+
+    # --- Energy and power ---------------------------------------------------------------------
+
+    async def _ask(self, block: Block) -> Answer:
+        function = Function(block.function)
+        request = Request(self._spec.unit, function, block.address, block.count)
+        return await self._bus.transact(request, timing=self._timing)
+
+    async def _read_registers(self) -> _Registers:
+        answer = await self._ask(self._model.blocks["billing"])
+        energy, raw = self._value("energy", self._model.energy_import, answer)
+        power, _ = self._value("power", self._model.power, answer)
+        is_float = self._model.energy_import.type == "f32"
+        step = float32_step(raw) if is_float else Fraction(1)
+        step_wh = step * self._model.energy_import.factor
+        return _Registers(round(energy), round(power), step_wh, answer.received_ms)
+
+    def _value(self, name: str, value: Value, answer: Answer) -> tuple[Fraction, int]:
+        words = answer.values[value.at : value.at + value.registers]
+        raw = raw_number(words, self._model.word_order)
+        try:
+            number = decode(raw, value.type, value.not_available) * value.factor
+        except NotAvailable as error:
+            raise _Unusable(
+                ReadingState.NOT_AVAILABLE,
+                f"MTR-013: the meter has no value for {name} ({error})",
+                answer.received_ms,
+            ) from error
+        if not value.low <= number <= value.high:
+            raise _Unusable(
+                ReadingState.OUT_OF_RANGE,
+                f"MTR-014: {name} reads {round(number)}; expected {value.low} to {value.high}",
+                answer.received_ms,
+            )
+        return number, raw
