@@ -56,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, help="passed on to voltill (receipts)")
     parser.add_argument("--tariff", type=Path, required=True, action="append", help="YAML")
     parser.add_argument("--trust", type=Path, required=True, action="append", help="station PEM")
-    parser.add_argument("--energy-truth", type=Path, help="the charger's `state` as a JSON file")
+    parser.add_argument(
+        "--energy-truth", type=Path, help="the charger's control socket, or its `state` in a file"
+    )
     parser.add_argument("--also-search", type=Path, action="append", default=[], help="for PANs")
     parser.add_argument("--all-closed", action="store_true", help="an open session is an error")
     parser.add_argument("--json", action="store_true")

@@ -84,4 +84,5 @@ class Evidence:
     refused: list[str] = field(default_factory=list)
     truth: Truth | None = None
     texts: dict[str, str] = field(default_factory=dict)
+    contradictions: list[str] = field(default_factory=list)
     must_be_closed: bool = False

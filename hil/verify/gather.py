@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.backend.jose import key_id, load_public
+from hil.common.control import ask
 from hil.verify.evidence import Evidence, Movement, Record, Truth
 from hil.verify.price import load_tariff
 
@@ -25,7 +26,8 @@ RECEIPT_COLUMNS = 40
 @dataclass(frozen=True, slots=True)
 class Sources:
     """`voltill`: the command, such as `.venv/bin/voltill`; `state` and `config` are its options.
-    `trust`: PEMs of the stations' public keys. `truth`: a file with the charger's `state` answer."""
+    `trust`: PEMs of the stations' public keys. `truth`: the charger's control
+    socket, or a file with its `state` answer."""
 
     ledger: Path
     db: Path
@@ -44,7 +46,7 @@ def gather(sources: Sources) -> Evidence:
     ledger_text = sources.ledger.read_text()
     records, forks, refused = _database(sources.db)
     command = _Voltill(sources)
-    sessions = command.sessions()
+    sessions, contradictions = command.sessions()
     receipts = {
         str(s["id"]): command.receipt(str(s["id"]))
         for s in sessions
@@ -67,6 +69,7 @@ def gather(sources: Sources) -> Evidence:
         refused=refused,
         truth=_truth(sources.truth) if sources.truth is not None else None,
         texts=texts,
+        contradictions=contradictions,
         must_be_closed=sources.must_be_closed,
     )
 
@@ -103,16 +106,19 @@ class _Voltill:
         self._state = ["--state", str(sources.state)] if sources.state else []
         self._config = ["--config", str(sources.config)] if sources.config else []
 
-    def sessions(self) -> list[dict[str, Any]]:
+    def sessions(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """What `show` says of each session in the list, and where the list says otherwise."""
         listed = self._json("list", "--limit", str(MAX_SESSIONS), "--json")
         if len(listed) >= MAX_SESSIONS:
             raise ValueError(f"{MAX_SESSIONS} sessions or more; this check sees only so many")
         shown = [self._json("show", str(s["id"]), "--json") for s in listed]
-        for short, long in zip(listed, shown, strict=True):
-            differing = [k for k in short if short[k] != long.get(k)]
-            if differing:
-                raise ValueError(f"list and show disagree on {short['id']}: {differing}")
-        return shown
+        contradictions = [
+            f"{short['id']}: {key}: list {short[key]!r}, show {long.get(key)!r}"
+            for short, long in zip(listed, shown, strict=True)
+            for key in short
+            if short[key] != long.get(key)
+        ]
+        return shown, contradictions
 
     def receipt(self, session_id: str) -> str:
         width = ["--width", str(RECEIPT_COLUMNS), "--language", "en"]
@@ -144,7 +150,7 @@ def _database(path: Path) -> tuple[list[Record], int, list[str]]:
 
 
 def _truth(path: Path) -> Truth:
-    state = json.loads(path.read_text())
+    state = ask(path, do="state") if path.is_socket() else json.loads(path.read_text())
     return Truth(int(state["start_wh"]), int(state["energy_truth_mwh"]))
 
 

@@ -14,6 +14,8 @@ EXACT_DIGITS = 12  # exact prices without a finite decimal form are written with
 
 
 def check_sessions(evidence: Evidence) -> Iterator[Finding]:
+    for text in evidence.contradictions:
+        yield Finding("list_show_differ", "agent", text)
     for session in evidence.sessions:
         yield from _sums(session, evidence.must_be_closed)
         if session.get("cost_minor") is not None:

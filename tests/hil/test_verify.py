@@ -87,22 +87,36 @@ def session(name: str, receipt: int, **values: Any) -> dict[str, Any]:
 
 
 def receipt_of(s: dict[str, Any]) -> str:
+    """As the agent prints it (tests/hil/test_verify_receipt.py reads a real one)."""
+
     def money(minor: int) -> str:
         return f"{minor // 100}.{minor % 100:02d}"
 
     def kwh(wh: int) -> str:
         return f"{wh / 1000:.3f} kWh"
 
+    net = int(s["price"]["rounded"]["total"]["excl"].replace(".", ""))
+    energy = s["cost_minor"] - 35 - s["idle_ms"] // 6000
     rows = [
-        ("Energy", kwh(s["energy_wh"])),
         ("Meter start", kwh(s["begin_wh"])),
         ("Meter stop", kwh(s["end_wh"])),
+        ("-" * 40, ""),
+        (f"Energy {kwh(s['energy_wh'])} x 0.49", money(energy)),
+        ("Idle 1:30 min" if s["idle_ms"] else "Idle 0:00 min", ""),
+        ("  x 0.10", money(s["idle_ms"] // 6000)),
+        ("Start fee", "0.35"),
+        ("-" * 40, ""),
         ("TOTAL EUR", money(s["cost_minor"])),
+        ("incl. VAT 19%", money(s["cost_minor"] - net)),
+        ("Net", money(net)),
+        ("-" * 40, ""),
         ("Held", money(s["held_minor"])),
         ("Charged", money(s["captured_minor"])),
         ("Released", money(s["released_minor"])),
     ]
-    return "\n".join(f"{label:<20}{value:>20}" for label, value in rows)
+    if s["shortfall_minor"]:
+        rows.append(("Not collected", money(s["shortfall_minor"])))
+    return "\n".join(f"{label:<30}{value:>10}".rstrip() for label, value in rows)
 
 
 class World:
@@ -365,7 +379,29 @@ def energy_between_sessions(e: Evidence) -> None:
 
 
 def wrong_total_on_receipt(e: Evidence) -> None:
-    e.receipts["s1"] = e.receipts["s1"].replace("10.64", "10.65", 1)
+    e.receipts["s1"] = e.receipts["s1"].replace(
+        "TOTAL EUR                          10.64", "TOTAL 1.06"
+    )
+
+
+def wrong_line_on_receipt(e: Evidence) -> None:
+    e.receipts["s1"] = e.receipts["s1"].replace("0.35", "0.36")
+
+
+def wrong_tax_on_receipt(e: Evidence) -> None:
+    e.receipts["s1"] = e.receipts["s1"].replace("8.94", "8.93")
+
+
+def wrong_time_on_receipt(e: Evidence) -> None:
+    e.receipts["s1"] = e.receipts["s1"].replace("1:30 min", "1:31 min")
+
+
+def shortfall_not_printed(e: Evidence) -> None:
+    e.receipts["s3"] = e.receipts["s3"].replace("Not collected", "Thank you")
+
+
+def list_that_says_otherwise(e: Evidence) -> None:
+    e.contradictions.append("s1: held_minor: list 5000, show 4000")
 
 
 def wrong_energy_on_receipt(e: Evidence) -> None:
@@ -427,6 +463,11 @@ LIES: list[tuple[Callable[[Evidence], None], str]] = [
     (meter_ran_on, "energy_truth_differs"),
     (energy_between_sessions, "energy_outside_session"),
     (wrong_total_on_receipt, "receipt_differs"),
+    (wrong_line_on_receipt, "receipt_sum_differs"),
+    (wrong_tax_on_receipt, "receipt_sum_differs"),
+    (wrong_time_on_receipt, "receipt_differs"),
+    (shortfall_not_printed, "receipt_lacks"),
+    (list_that_says_otherwise, "list_show_differ"),
     (wrong_energy_on_receipt, "receipt_differs"),
     (wrong_meter_on_receipt, "receipt_differs"),
     (released_not_printed, "receipt_lacks"),
