@@ -45,6 +45,10 @@ def _text(value: Any) -> str:
     text = str.__str__(_scalar(value, "text"))
     if not text.strip():
         fail("WRONG_KIND", "is empty", "expected text")
+    if not text.isprintable():
+        fail(
+            "NOT_ALLOWED", "holds a line break or a control character", "expected one line of text"
+        )
     return text
 
 
