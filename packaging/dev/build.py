@@ -167,16 +167,16 @@ def _install_locked(spec: Spec, runner: Runner, installer: str) -> str:
         runner.extra.update(index.uv_settings(spec.python, clean_environ()))
         if not os.access(_uv_cache(), os.W_OK):
             runner.extra["UV_NO_CACHE"] = "1"
-        if runner.run(
-            [spec.path / "bin" / "uv", "pip", "install", "--python", spec.python, *locked]
-        ):
+        uv: list[str | Path] = [spec.path / "bin" / "uv", "pip", "install", "--python", spec.python]
+        # Compiled once here (pip does it unasked): the demo and the tests start hundreds of processes.
+        if runner.run([*uv, "--compile-bytecode", *locked]):
             return "uv"
         say("    uv could not install the list; trying pip, whose settings may reach another index")
     if runner.run(_pip(spec, "install", *locked)):
         return "pip"
     kept = spec.path.with_name(f"{spec.path.name}-build.log")
     raise DevError(
-        f"the packages of {spec.lock.relative_to(ROOT)} could not be installed; "
+        f"the packages of {spec.lock} could not be installed; "
         f"see {kept}, which ends with:\n{runner.tail()}"
     )
 

@@ -46,11 +46,9 @@ def test(arguments: Sequence[str]) -> int:
 
 def run_environ(spec: environment.Spec) -> dict[str, str]:
     """The environment in which the project's own programs run: that of `spec` first on PATH."""
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONHOME", "PYTHONPATH")
-    }
+    # Without byte-code each of the many processes would compile all of voltill again; git ignores it.
+    unwanted = ("PYTHONHOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    environ = {name: value for name, value in os.environ.items() if name not in unwanted}
     environ["VIRTUAL_ENV"] = str(spec.path)
     environ["PATH"] = f"{spec.path / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
     return environ

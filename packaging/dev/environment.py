@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ROOT / "packaging" / "requirements"
 MARKER = "voltill-environment.json"
-BUILD_VERSION = 1
+BUILD_VERSION = 2
 """Raise it when the way of building changes, so that every existing environment is rebuilt."""
 
 
