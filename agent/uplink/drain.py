@@ -167,7 +167,7 @@ class Drain:
         """When `tick` or `wants` may have something new to say without anything happening."""
         if self.mode is Mode.FLOW:
             return self._due
-        if self.mode is Mode.PROBE and self._more:
+        if self.mode is Mode.PROBE and self._more and len(self._flying) < self._window:
             return self._probe_at
         return None
 

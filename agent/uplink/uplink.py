@@ -20,7 +20,7 @@ from agent.trust import plain
 from agent.trust.chain import iso_utc
 from agent.trust.keys import KeyRefused, KeySet
 from agent.uplink import ack as acks
-from agent.uplink.drain import Drain, DrainTiming, Mode
+from agent.uplink.drain import Drain, DrainTiming
 from agent.uplink.pipe import Limits, OpenPipe, Pipe, PipeConfig, PipeDown, Will, mqtt
 from agent.uplink.topics import Topics
 from agent.uplink.trouble import Trouble
@@ -31,6 +31,8 @@ Log = Callable[..., None]
 # Messages in, waiting to be looked at: acks are cumulative and repeated, so more may be dropped.
 MAX_INBOX = 256
 MAX_STATE_BYTES = 4096
+# A back end that says it is away makes silence less suspicious: the watchdog is this much slower then.
+PATIENCE_WHEN_AWAY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +157,21 @@ class Uplink:
         self._conn = 0
         self._failures = 0
         self._trouble: Trouble | None = None
+        self._told: set[str] = set()  # kinds of trouble logged since the link was last up
         self._lost_at: int | None = None
         self._up_at: int | None = None
         self._progress_at = 0
         self._last_ack: Stamp | None = None
         self._backend: bool | None = None
         self._outbox: OutboxStatus | None = None
+        self._outbox_changed = True
         self._alarms: dict[str, str] = {}
 
     # --- For the station --------------------------------------------------------------------------
 
     def wake(self) -> None:
         """A record was stored."""
+        self._outbox_changed = True
         self._drain.wake()
         self._bell.set()
 
@@ -197,7 +202,7 @@ class Uplink:
         self._lost_at = self._boot_ms()
         while True:
             try:
-                self._outbox = await self._ledger.outbox_status()
+                await self._look_at_outbox()
                 self._keys = KeySet.load(self._config.trust)
                 await self._connect_and_serve()
             except KeyRefused as refused:
@@ -245,6 +250,8 @@ class Uplink:
             self._take_pubacks(connection, now)
             while connection.inbox:
                 await self._take_message(*connection.inbox.popleft())
+            if self._outbox_changed:
+                await self._look_at_outbox()
             now = self._boot_ms()
             if self._drain.tick(now):
                 self._log(
@@ -292,11 +299,12 @@ class Uplink:
         pipe.publish(self._topics.state, self._state(True), retain=True)
         away = None if self._lost_at is None else now - self._lost_at
         self._up_at, self._progress_at, self._trouble = now, now, None
+        self._told.clear()
         self._log("uplink_up", connection=self._conn, after_ms=away)
 
     def _lost(self, trouble: Trouble) -> None:
         """Once for each kind of trouble; the retries in between are silent."""
-        if self._trouble is None or self._trouble.code != trouble.code:
+        if trouble.code not in self._told:
             waiting = None if self._outbox is None else self._outbox.unacked
             self._log(
                 "uplink_down",
@@ -305,7 +313,15 @@ class Uplink:
                 text=f"{trouble.text}; records wait, retrying",
                 unacked=waiting,
             )
+        self._told.add(trouble.code)
         self._trouble = trouble
+
+    async def _look_at_outbox(self) -> None:
+        self._outbox_changed = False
+        was_empty = self._outbox is not None and self._outbox.unacked == 0
+        self._outbox = await self._ledger.outbox_status()
+        if was_empty and self._outbox.unacked:
+            self._progress_at = self._boot_ms()
 
     def _backoff_ms(self) -> int:
         whole = min(self._timing.backoff_first << min(self._failures, 20), self._timing.backoff_max)
@@ -316,7 +332,8 @@ class Uplink:
         waiting = self._outbox is not None and self._outbox.unacked > 0
         if self._up_at is None or not waiting:
             return None
-        return self._progress_at + self._timing.watchdog
+        patience = PATIENCE_WHEN_AWAY if self._backend is False else 1
+        return self._progress_at + self._timing.watchdog * patience
 
     def _hangs(self, now: int) -> bool:
         at = self._watchdog_at()
@@ -395,9 +412,11 @@ class Uplink:
                     "UPL-012", "record_refused", f"the back end refuses record {seq}: {code}"
                 )
         self._drain.acked(result, self._boot_ms())
-        self._outbox = await self._ledger.outbox_status()
-        if self._outbox.unacked == 0 and self._drain.mode is Mode.FLOW:
-            self._alarms.pop("UPL-014", None)
+        await self._look_at_outbox()
+        if result.newly_acked:
+            # Records get through again, and signed by someone we know.
+            for code in ("UPL-010", "UPL-014"):
+                self._alarms.pop(code, None)
 
     def _alarm(self, code: str, event: str, text: str) -> None:
         """Kept in the status; logged when its text is new, not with every repetition."""
