@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import struct
 import subprocess
@@ -189,6 +190,23 @@ def test_a_power_cut_stops_energy_and_silences_the_bus(charger: Simulator) -> No
         assert charger.ask("power_on")["cp"] == "B1"
         charger.ask("clear_faults")
         assert round(master.kwh() * 1000) == dark["register_wh"]
+
+
+def test_a_late_reply_does_not_outlive_a_power_cut(charger: Simulator) -> None:
+    line = os.open(charger.link, os.O_RDWR | os.O_NOCTTY)
+    try:
+        charger.ask("fault", name="late", ms=200)
+        os.write(line, bytes.fromhex("010400480002f1dd"))
+        charger.ask("wait", requests=1, timeout_s=5)
+        charger.ask("power_off")
+        charger.ask("power_on")
+        os.write(line, bytes.fromhex("01040000000271cb"))
+        assert struct.unpack(">f", _read(line, 9)[3:7])[0] == 230.0
+        assert not select.select([line], [], [], 0.3)[0], (
+            "the reply of before the cut came after all"
+        )
+    finally:
+        os.close(line)
 
 
 def test_a_frame_in_two_pieces_is_one_frame_and_noise_is_none(charger: Simulator) -> None:
