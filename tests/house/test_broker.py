@@ -1,4 +1,4 @@
-"""The broker in each of its three ways, for real: a message with QoS 1 goes through, a kill leaves it startable."""
+"""The broker in each of its three ways, for real: QoS 1 goes through, a kill leaves it startable."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""The wheel that boards install: built as an OEM would, with everything the agent reads and nothing of the tests."""
+"""The wheel that boards install: everything the agent reads is in, nothing of the tests."""
 
 import subprocess
 import sys
