@@ -39,6 +39,7 @@ class PtyLine:
         self.link = link
         self.pace = pace
         self.powered = True
+        self.lost_bytes = 0  # arrived while the power was off
         self._char_s = bits_per_char / baud
         self._master = -1
         self._slave = -1
@@ -106,6 +107,7 @@ class PtyLine:
         """Comes up with empty buffers in both directions."""
         self._pending.clear()
         if self._slave >= 0:
+            self._on_readable()  # what has arrived unseen is lost, too
             termios.tcflush(self._slave, termios.TCIOFLUSH)
         self.powered = True
 
@@ -114,7 +116,8 @@ class PtyLine:
             data = os.read(self._master, READ_CHUNK)
         except BlockingIOError:
             return
-        if not self.powered or not data:
+        if not self.powered:
+            self.lost_bytes += len(data)
             return
         self._pending += data
         del self._pending[: max(0, len(self._pending) - MAX_PENDING_BYTES)]

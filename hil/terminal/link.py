@@ -75,7 +75,6 @@ class SerialLink:
 
     async def _run(self) -> None:
         while True:
-            generation = self._generation
             try:
                 timeout = self._switches.t1_ms / 1000 if self._deframer.busy else None
                 async with asyncio.timeout(timeout):
@@ -83,6 +82,7 @@ class SerialLink:
             except TimeoutError:
                 found = self._deframer.silence()
             else:
+                generation = self._generation
                 await self._flow.wait()
                 if generation != self._generation:
                     continue  # dropped while it was held

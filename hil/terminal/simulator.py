@@ -99,6 +99,11 @@ class Simulator:
         self._power_up()
         return self
 
+    @property
+    def tcp_port(self) -> int | None:
+        """The TCP port that is listened on, also where the system chose it (port 0)."""
+        return next((link.port for link in self._links if isinstance(link, TcpLink)), None)
+
     def _open_line(self, link: Path) -> None:
         options = self.options
         self.line = PtyLine(link, baud=options.baud, pace=options.pace, bits_per_char=BITS_PER_CHAR)

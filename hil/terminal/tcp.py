@@ -41,8 +41,8 @@ class TcpLink:
         pending = bytearray()
         try:
             while len(pending) <= MAX_APDU_BYTES:
-                generation = self._generation
                 data = await reader.read(READ_CHUNK)
+                generation = self._generation
                 await self._flow.wait()
                 if not data:
                     break

@@ -141,7 +141,7 @@ def test_tags_come_only_when_asked_for(bench: Bench) -> None:
     assert "1f1410" in bench.ecr.command("06c00b051910fc0206041f150180").messages[0]
     bench.ask("tap", card="visa")
     masked = bench.ecr.command("06c00105").messages[0]
-    assert masked == "040f0c270022f0f8411111eeeeee1111"
+    assert masked == "040f0d270022f0f8411111eeeeee1111"
 
 
 def test_rfid_girocard_and_fuel_card_look_different(bench: Bench) -> None:

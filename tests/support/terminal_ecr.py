@@ -191,8 +191,7 @@ class Ecr:
         return self.command(f"0600{len(data) // 2:02x}{data}")
 
     def read_card(self, timeout_s: int = 5) -> Told:
-        told = self.command(f"06c00f{timeout_s:02x}1910fc0206081f1501d01f600107", timeout_s=8)
-        return told
+        return self.command(f"06c00f{timeout_s:02x}1910fc0206081f1501d01f600107", timeout_s=8)
 
     def reserve(self, minor: int = 5000, pay_type: str = "42", **how: Any) -> Told:
         return self.command(f"06220c04{minor:012d}49097819{pay_type}", timeout_s=8, **how)
@@ -239,6 +238,13 @@ class Bench:
             assert time.monotonic() < end, f"{what} is {seen!r}, not {value!r}"
             threading.Event().wait(0.005)
 
+    def until_passed(self, step: str, timeout_s: float = 5.0) -> None:
+        """Wait for a step in the trace of dialogues."""
+        end = time.monotonic() + timeout_s
+        while step not in (trace := self.state()["trace"]):
+            assert time.monotonic() < end, f"{step} is not in {trace}"
+            threading.Event().wait(0.005)
+
     def reopen(self) -> Ecr:
         self.ecr.close()
         self.ecr = Ecr(self.link)
@@ -261,11 +267,9 @@ def terminal(folder: Path, **options: Any) -> Iterator[Bench]:
     loop = asyncio.new_event_loop()
     started = threading.Event()
     box: dict[str, Any] = {}
-    stop: asyncio.Event
 
     async def life() -> None:
-        nonlocal stop
-        stop = asyncio.Event()
+        stop = box["stop"] = asyncio.Event()
         choice = Options(
             control=folder / "control",
             store=folder / "store.json",
@@ -277,9 +281,9 @@ def terminal(folder: Path, **options: Any) -> Iterator[Bench]:
             simulator = Simulator(choice)
             simulator.switches.t2_ms, simulator.switches.t3_ms = QUICK_T2_MS, QUICK_T3_MS
             box["simulator"] = await simulator.start()
-        except BaseException as error:
+        except OSError as error:
             box["error"] = error
-            raise
+            return
         finally:
             started.set()
         failure = asyncio.ensure_future(simulator.failed())
@@ -304,7 +308,7 @@ def terminal(folder: Path, **options: Any) -> Iterator[Bench]:
         yield bench
     finally:
         bench.ecr.close()
-        loop.call_soon_threadsafe(lambda: stop.set())
+        loop.call_soon_threadsafe(box["stop"].set)
         thread.join(10)
         assert not thread.is_alive()
         loop.close()
