@@ -196,6 +196,7 @@ class Drain:
         if self.mode is Mode.PROBE:
             if rows:
                 self._probe_at = now + self._interval()
+                self.stalls += self.stalls > 0  # nobody answered the last one either
             self._more = bool(rows) or self._woken
             return pack(rows[:1], self._source, self._max_bytes)
         self._more = len(rows) >= wish.limit or self._woken

@@ -42,7 +42,9 @@ class Signer:
 class AckBackend:
     """`auto`: acknowledge each message as it comes. All waits are on a condition."""
 
-    def __init__(self, url: str, station: str, *, root: str = "voltill", tenant: str = "abc") -> None:
+    def __init__(
+        self, url: str, station: str, *, root: str = "voltill", tenant: str = "abc"
+    ) -> None:
         self.base = f"{root}/v1/{tenant}"
         self.station = station
         self.signer = Signer()

@@ -146,14 +146,23 @@ def test_records_arrive_in_order_byte_for_byte_and_a_signed_ack_marks_them(
             assert [backend.records[seq] for seq in range(1, 9)] == stored
             assert backend.arrivals == list(range(1, 9))
             status = rig.uplink.status()
-            assert (status["connected"], status["backend"], status["mode"]) == (True, "online", "flow")
+            assert (status["connected"], status["backend"], status["mode"]) == (
+                True,
+                "online",
+                "flow",
+            )
             assert (status["unacked"], status["acked_through"], status["trouble"]) == (0, 8, None)
 
         topics = [topic for topic, _, _ in backend.messages]
-        assert topics == [f"voltill/v1/abc/{STATION}/rec/batch", f"voltill/v1/abc/{STATION}/rec/settlement"]
+        assert topics == [
+            f"voltill/v1/abc/{STATION}/rec/batch",
+            f"voltill/v1/abc/{STATION}/rec/settlement",
+        ]
         v5 = protocol == "5"
         assert [content for _, _, content in backend.messages] == (
-            ["application/cloudevents-batch+json", "application/cloudevents+json"] if v5 else [None, None]
+            ["application/cloudevents-batch+json", "application/cloudevents+json"]
+            if v5
+            else [None, None]
         )
         single = json.loads(backend.messages[-1][1])
         assert {**single, "data": "", "time": ""} == {
@@ -345,7 +354,9 @@ def test_birth_and_will_are_retained_and_carry_the_connection_counter(
             assert {"online": False, "boot": "boot-1", "conn": 1} in states
             assert states[-1]["conn"] == 2 and states[-1]["online"] is True
         # Ended in order: the same topic says offline, once, by our own word.
-        states = await _threaded(lambda: backend.wait(lambda: len(backend.states) >= 4 and backend.states))
+        states = await _threaded(
+            lambda: backend.wait(lambda: len(backend.states) >= 4 and backend.states)
+        )
         assert states[3] == {"online": False, "boot": "boot-1", "conn": 2}
         # Retained: whoever comes later is told the same.
         with AckBackend(broker.url, STATION) as late:
@@ -402,7 +413,7 @@ def test_a_wrong_authority_or_a_missing_certificate_leaves_records_waiting(tmp_p
         Mosquitto(tmp_path / "b", tls=True) as other,
     ):
         (tmp_path / "trust.pem").write_bytes(Signer().pem())
-        certificate, key = broker.client(STATION)
+        certificate, _ = broker.client(STATION)
         foreign = other.client(STATION)
         broken = tmp_path / "broken.pem"
         broken.write_text("no certificate")
@@ -512,7 +523,9 @@ def test_a_configuration_that_cannot_work_is_refused_at_once() -> None:
     good = {"url": "mqtts://h", "root": "voltill", "tenant": "abc", "station": STATION, "trust": ()}
     assert UplinkConfig(**good).pipe.port == 8883
     assert UplinkConfig(**{**good, "url": "mqtt://h"}).pipe.port == 1883
-    assert UplinkConfig(**{**good, "root": "a/b"}).topics.acks == f"a/b/v1/abc/{STATION}/ack/records"
+    assert (
+        UplinkConfig(**{**good, "root": "a/b"}).topics.acks == f"a/b/v1/abc/{STATION}/ack/records"
+    )
     for change in (
         {"url": "http://h"}, {"url": "mqtt://"}, {"protocol": "4"}, {"certificate": Path("x")},
         {"station": "a/b"}, {"station": "a+"}, {"tenant": "#"}, {"tenant": ""}, {"root": "$SYS"},
