@@ -16,6 +16,15 @@ import yaml
 
 # A model file is a page of text; anything larger is not one.
 MAX_FILE_BYTES = 64 * 1024
+# The form is four deep. Deeper nesting costs the parser time that grows with its square.
+MAX_DEPTH = 10
+_OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 _INTEGER = re.compile(r"0x[0-9A-Fa-f]{1,8}|-?[0-9]{1,10}")
 
 
@@ -60,10 +69,7 @@ def _read(path: Path) -> str:
 
 def _compose(text: str) -> yaml.MappingNode:
     try:
-        for token in yaml.scan(text, yaml.SafeLoader):
-            if isinstance(token, yaml.AliasToken | yaml.AnchorToken | yaml.TagToken):
-                line = token.start_mark.line + 1
-                raise _Refused(line, "anchors, aliases and tags are not allowed")
+        _check_tokens(text)
         node = yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -71,11 +77,21 @@ def _compose(text: str) -> yaml.MappingNode:
         raise _Refused(line, f"not YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise _Refused(1, f"not YAML: {error}") from error
-    except RecursionError as error:
-        raise _Refused(1, "nested too deeply") from error
     if not isinstance(node, yaml.MappingNode):
         raise _Refused(1, "expected a mapping of keys and values")
     return node
+
+
+def _check_tokens(text: str) -> None:
+    """Refuse what a model file has no use for, before anything is built from it."""
+    depth = 0
+    for token in yaml.scan(text, yaml.SafeLoader):
+        line = token.start_mark.line + 1
+        if isinstance(token, yaml.AliasToken | yaml.AnchorToken | yaml.TagToken):
+            raise _Refused(line, "anchors, aliases and tags are not allowed")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > MAX_DEPTH:
+            raise _Refused(line, "nested too deeply")
 
 
 class Entry:
