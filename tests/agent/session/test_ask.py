@@ -1,0 +1,261 @@
+"""What the terminal's answers prove about a session, and what they do not."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.session_events import HOLD, RESULT, Story, reach
+
+from agent.session import E, S, Session
+from agent.session.ask import Answer, LastSeen, judge_capture, judge_hold, judge_release, ref_key
+
+TID = HOLD["terminal_id"]
+OURS = HOLD["receipt"]
+ANOTHER = 17  # a receipt of nobody in these tests
+
+
+def last(
+    amount_minor: int | None, ref: dict[str, Any], result: int = 0, **details: Any
+) -> LastSeen:
+    return LastSeen(result, amount_minor, ref, details)
+
+
+def answer(
+    open_receipts: tuple[int, ...] = (),
+    seen: LastSeen | None = None,
+    terminal_id: str | None = TID,
+    known: tuple[dict[str, Any], ...] = (),
+    known_open: tuple[int, ...] = (),
+) -> Answer:
+    return Answer(
+        terminal_id,
+        open_receipts,
+        seen,
+        frozenset(ref_key(ref) for ref in known),
+        frozenset(known_open),
+    )
+
+
+# The dialogue of the hold broke before any evidence, or after it.
+BLIND = Story().all(E.TAPPED, E.UNCLEAR).session
+SEEN = reach(S.HOLD_UNCLEAR).session
+CAPTURE = reach(S.CAPTURE_UNCLEAR).session  # 4.80 of 50.00
+CAPTURE_SEEN = reach(S.CAPTURING).all(E.EVIDENCE, E.UNCLEAR).session
+RELEASE = reach(S.RELEASE_UNCLEAR).session
+RELEASE_SEEN = reach(S.RELEASING).tell(E.EVIDENCE, amount_minor=0).tell(E.UNCLEAR).session
+NEW_HOLD = HOLD | {"receipt": 240, "trace": 990}
+
+HOLDS: list[tuple[str, Session, Answer, E | None]] = [
+    # evidence stored: the list of open holds decides
+    ("seen, listed", SEEN, answer((OURS,)), E.HOLD_FOUND),
+    ("seen, listed with others", SEEN, answer((5, OURS, 9)), E.HOLD_FOUND),
+    ("seen, not listed", SEEN, answer(), E.HOLD_ABSENT),
+    ("seen, only others listed", SEEN, answer((5, 9)), E.HOLD_ABSENT),
+    ("seen, a last result says nothing", SEEN, answer((), last(5000, HOLD)), E.HOLD_ABSENT),
+    ("seen, claimed by another session too", SEEN, answer((OURS,), known_open=(OURS,)), None),
+    ("seen, claimed but not listed", SEEN, answer((), known_open=(OURS,)), E.HOLD_ABSENT),
+    ("seen, another terminal", SEEN, answer((OURS,), terminal_id="99"), None),
+    ("seen, another terminal without it", SEEN, answer((), terminal_id="99"), None),
+    ("seen, a terminal without a name", SEEN, answer((OURS,), terminal_id=None), E.HOLD_FOUND),
+    # nothing stored: absent only when the terminal lists no stranger
+    ("blind, nothing listed", BLIND, answer(), E.HOLD_ABSENT),
+    ("blind, only known listed", BLIND, answer((5, 9), known_open=(5, 9)), E.HOLD_ABSENT),
+    ("blind, a stranger, no last result", BLIND, answer((240,)), None),
+    ("blind, adopted", BLIND, answer((240,), last(5000, NEW_HOLD)), E.HOLD_FOUND),
+    ("blind, partly approved", BLIND, answer((240,), last(1, NEW_HOLD)), E.HOLD_FOUND),
+    (
+        "blind, adopted among known ones",
+        BLIND,
+        answer((5, 240), last(5000, NEW_HOLD), known_open=(5,)),
+        E.HOLD_FOUND,
+    ),
+    ("blind, more than asked", BLIND, answer((240,), last(5001, NEW_HOLD)), None),
+    ("blind, amount nothing", BLIND, answer((240,), last(0, NEW_HOLD)), None),
+    ("blind, amount not said", BLIND, answer((240,), last(None, NEW_HOLD)), None),
+    ("blind, the last try failed", BLIND, answer((240,), last(5000, NEW_HOLD, result=5)), None),
+    ("blind, the result is another receipt", BLIND, answer((241,), last(5000, NEW_HOLD)), None),
+    (
+        "blind, the result is another session's",
+        BLIND,
+        answer((240,), last(5000, NEW_HOLD), known=(NEW_HOLD,)),
+        None,
+    ),
+    (
+        "blind, the receipt was used before",
+        BLIND,
+        answer((240,), last(5000, NEW_HOLD), known=(NEW_HOLD | {"trace": 12},)),
+        E.HOLD_FOUND,
+    ),
+    (
+        "blind, the receipt is a known open hold",
+        BLIND,
+        answer((240, 5), last(5000, NEW_HOLD), known_open=(240,)),
+        None,
+    ),
+    (
+        "blind, the result is of another terminal",
+        BLIND,
+        answer((240,), last(5000, NEW_HOLD | {"terminal_id": "99"})),
+        None,
+    ),
+    ("blind, another terminal than at the tap", BLIND, answer((), terminal_id="99"), None),
+    (
+        "blind, the terminal at the tap not known",
+        replace(BLIND, terminal_id=None),
+        answer((), terminal_id="99"),
+        E.HOLD_ABSENT,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("session", "said", "event"), [h[1:] for h in HOLDS], ids=[h[0] for h in HOLDS]
+)
+def test_hold(session: Session, said: Answer, event: E | None) -> None:
+    judged = judge_hold(session, said)
+    assert (None if judged is None else judged.event) == event
+
+
+def test_a_hold_that_was_found_keeps_what_its_evidence_said() -> None:
+    judged = judge_hold(SEEN, answer((OURS,)))
+    assert judged is not None
+    assert judged.data["approved_minor"] == SEEN.held_minor
+    assert judged.data["hold"] == HOLD
+    after = reach(S.HOLD_UNCLEAR).tell(judged.event, judged.data).session
+    assert (after.held_minor, after.hold, after.card) == (5000, HOLD, dict(SEEN.card))
+
+
+def test_an_adopted_hold_is_known_by_all_its_parts_and_its_own_amount() -> None:
+    judged = judge_hold(BLIND, answer((240,), last(3000, NEW_HOLD, card_name="girocard")))
+    assert judged is not None
+    assert judged.data == {
+        "approved_minor": 3000,
+        "hold": NEW_HOLD,
+        "details": {"card_name": "girocard"},
+    }
+    after = Story(BLIND).tell(judged.event, judged.data).session
+    assert (after.state, after.held_minor, after.hold) == (S.HELD, 3000, NEW_HOLD)
+
+
+ENDS: list[tuple[str, Session, Answer, E | None]] = [
+    ("capture, listed", CAPTURE, answer((OURS,)), E.STILL_OPEN),
+    ("capture, gone, nothing known", CAPTURE, answer(), E.VANISHED),
+    ("capture, gone, confirmed", CAPTURE, answer((), last(480, RESULT)), E.CONFIRMED),
+    ("capture, others open, confirmed", CAPTURE, answer((9,), last(480, RESULT)), E.CONFIRMED),
+    # the list outweighs everything: an open hold was not captured
+    ("capture, listed despite a result", CAPTURE, answer((OURS,), last(480, RESULT)), E.STILL_OPEN),
+    ("capture, listed despite evidence", CAPTURE_SEEN, answer((OURS,)), E.STILL_OPEN),
+    ("capture, gone, evidence stored", CAPTURE_SEEN, answer(), E.CONFIRMED),
+    (
+        "capture, gone, evidence, other last",
+        CAPTURE_SEEN,
+        answer((), last(9, NEW_HOLD)),
+        E.CONFIRMED,
+    ),
+    ("capture, a cent less", CAPTURE, answer((), last(479, RESULT)), E.VANISHED),
+    ("capture, a cent more", CAPTURE, answer((), last(481, RESULT)), E.VANISHED),
+    ("capture, the whole hold", CAPTURE, answer((), last(5000, RESULT)), E.VANISHED),
+    ("capture, amount nothing", CAPTURE, answer((), last(0, RESULT)), E.VANISHED),
+    ("capture, amount not said", CAPTURE, answer((), last(None, RESULT)), E.VANISHED),
+    ("capture, the last try failed", CAPTURE, answer((), last(480, RESULT, result=1)), E.VANISHED),
+    ("capture, the last result is the hold", CAPTURE, answer((), last(480, HOLD)), E.VANISHED),
+    (
+        "capture, the result is another session's",
+        CAPTURE,
+        answer((), last(480, RESULT), known=(RESULT,)),
+        E.VANISHED,
+    ),
+    (
+        "capture, the result's receipt was used before",
+        CAPTURE,
+        answer((), last(480, RESULT), known=(RESULT | {"trace": 3},)),
+        E.CONFIRMED,
+    ),
+    (
+        "capture, the result carries the hold's receipt and a new trace",
+        CAPTURE,
+        answer((), last(480, HOLD | {"trace": 976})),
+        E.CONFIRMED,
+    ),
+    (
+        "capture, the result is of another terminal",
+        CAPTURE,
+        answer((), last(480, RESULT | {"terminal_id": "99"})),
+        E.VANISHED,
+    ),
+    ("capture, another terminal", CAPTURE, answer((), last(480, RESULT), "99"), None),
+    ("capture, another terminal lists it", CAPTURE, answer((OURS,), terminal_id="99"), None),
+    (
+        "capture, a terminal without a name",
+        CAPTURE,
+        answer((OURS,), terminal_id=None),
+        E.STILL_OPEN,
+    ),
+    ("capture, claimed by another too", CAPTURE, answer((OURS,), known_open=(OURS,)), None),
+    ("release, listed", RELEASE, answer((OURS,)), E.STILL_OPEN),
+    ("release, gone, nothing known", RELEASE, answer(), E.VANISHED),
+    ("release, reported as nothing", RELEASE, answer((), last(0, RESULT)), E.CONFIRMED),
+    ("release, reported as freed", RELEASE, answer((), last(5000, RESULT)), E.CONFIRMED),
+    ("release, another amount", RELEASE, answer((), last(4999, RESULT)), E.VANISHED),
+    ("release, gone, evidence stored", RELEASE_SEEN, answer(), E.CONFIRMED),
+    ("release, claimed by another too", RELEASE, answer((OURS,), known_open=(OURS,)), None),
+    (
+        "release, the result is another session's",
+        RELEASE,
+        answer((), last(0, RESULT), known=(RESULT,)),
+        E.VANISHED,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("session", "said", "event"), [e[1:] for e in ENDS], ids=[e[0] for e in ENDS]
+)
+def test_end_of_a_hold(session: Session, said: Answer, event: E | None) -> None:
+    judge = judge_release if session.state is S.RELEASE_UNCLEAR else judge_capture
+    judged = judge(session, said)
+    assert (None if judged is None else judged.event) == event
+
+
+def test_a_confirmed_capture_carries_the_terminal_s_word() -> None:
+    judged = judge_capture(CAPTURE, answer((), last(480, RESULT, card_name="girocard")))
+    assert judged is not None
+    after = Story(CAPTURE).tell(judged.event, judged.data).session
+    assert (after.state, after.captured_minor, after.result) == (S.SETTLED, 480, RESULT)
+
+
+def test_a_confirmation_by_stored_evidence_keeps_that_evidence() -> None:
+    judged = judge_capture(CAPTURE_SEEN, answer())
+    assert judged is not None
+    assert "result" not in judged.data
+    after = Story(CAPTURE_SEEN).tell(judged.event, judged.data).session
+    assert (after.captured_minor, after.result) == (480, RESULT)
+
+
+def test_two_captures_of_one_amount_cannot_share_one_result() -> None:
+    """Once a result confirmed one session it is known, and confirms no other."""
+    other = replace(CAPTURE, id="S2", hold=HOLD | {"receipt": 300, "trace": 1})
+    first = judge_capture(CAPTURE, answer((), last(480, RESULT)))
+    second = judge_capture(other, answer((), last(480, RESULT), known=(RESULT, HOLD)))
+    assert first is not None
+    assert second is not None
+    assert (first.event, second.event) == (E.CONFIRMED, E.VANISHED)
+
+
+@pytest.mark.parametrize("state", [S.UNRESOLVED])
+def test_an_unresolved_session_is_judged_like_an_unclear_one(state: S) -> None:
+    session = reach(state).session
+    for said, event in (
+        (answer((OURS,)), E.STILL_OPEN),
+        (answer((), last(480, RESULT)), E.CONFIRMED),
+        (answer((OURS,), known_open=(OURS,)), None),
+    ):
+        judged = judge_capture(session, said)
+        assert (None if judged is None else judged.event) == event
+
+
+def test_a_reference_without_numbers_is_like_no_other() -> None:
+    assert ref_key({}) == (-1, None)
+    assert ref_key({"receipt": "231"}) == (-1, None)
+    assert ref_key({"receipt": 231}) == (231, None)
+    assert ref_key(HOLD) == (231, 975)
