@@ -184,7 +184,12 @@ def _serves(c: _Checker) -> None:
             if name not in ids:
                 _no_such(c, ("terminals", i, "serves", j), "connector", name, ids, "evses")
             elif name in here:
-                c.add(Kind.ID_TWICE, ("terminals", i, "serves", j), f'"{name}" is listed twice')
+                c.add(
+                    Kind.ID_TWICE,
+                    ("terminals", i, "serves", j),
+                    f'"{name}" is listed twice',
+                    "delete one",
+                )
             here.add(name)
         served |= here
     for i in c.items("evses") if complete else ():
@@ -238,8 +243,6 @@ def _uplink(c: _Checker, uplink: Uplink) -> None:
     if (uplink.certificate is None) != (uplink.key is None):
         has, lacks = ("certificate", "key") if uplink.key is None else ("key", "certificate")
         c.add(Kind.UPLINK, ("uplink", has), f"stands without uplink.{lacks}", "write both or none")
-    if uplink.port > 65_535:
-        c.add(Kind.UPLINK, ("uplink", "url"), f"port {uplink.port} does not exist", "1 to 65535")
 
 
 def _installed(c: _Checker, known: Known) -> None:

@@ -8,6 +8,7 @@ import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +25,8 @@ from agent.values.money import CURRENCIES
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 # At most 12 digits before the point and 9 after: more is a typing error in any currency.
 _EXACT = re.compile(r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,9})?")
+# Without user and password: they would be a secret in the configuration.
+_BROKER = re.compile(r"mqtts?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?")
 EXACT_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,9})?$"
 
 
@@ -123,6 +126,21 @@ def _port(value: str, info: ValidationInfo) -> str:
     return str(_resolve(value, info))
 
 
+def _broker(value: str) -> str:
+    good = _BROKER.fullmatch(value) is not None
+    try:
+        _ = urlsplit(value).port
+    except ValueError:  # a port above 65535, or no address between the brackets
+        good = False
+    if not good:
+        fail(
+            "NOT_ALLOWED",
+            f"{_short(value)} is not allowed",
+            "expected mqtts://host or mqtts://host:port, without user or path",
+        )
+    return value
+
+
 def _currency(value: str) -> str:
     if value not in CURRENCIES:
         raise PydanticCustomError(
@@ -177,6 +195,11 @@ Option = Annotated[
 SerialNumber = Annotated[Text, WithJsonSchema({"type": ["string", "integer"]})]
 FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string"})]
 Port = Annotated[Text, AfterValidator(_port)]
+BrokerUrl = Annotated[
+    Text,
+    AfterValidator(_broker),
+    WithJsonSchema({"type": "string", "pattern": f"^{_BROKER.pattern}$"}),
+]
 Currency = Annotated[
     str,
     AsText,

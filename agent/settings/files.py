@@ -52,14 +52,12 @@ class FileChecker:
         if _PEM not in head:
             self.add(Kind.FILE_CONTENT, steps, f"{path} is not PEM", f"expected {what}")
 
-    def private(self, steps: Steps, path: Path, *, missing: Severity) -> None:
+    def private(self, steps: Steps, path: Path, remedy: str) -> None:
         """A private file: there, readable by us and by nobody else."""
         try:
             mode = path.stat().st_mode
         except OSError as e:
-            self.add(
-                Kind.FILE_MISSING, steps, f"{path}: {e.strerror}", "a file of mode 0600", missing
-            )
+            self.add(Kind.FILE_MISSING, steps, f"{path}: {e.strerror}", remedy)
             return
         if others := open_to(mode):
             self.add(
@@ -81,7 +79,7 @@ class FileChecker:
         name = "credential" if source.file is None else "file"
         if source.file is not None:
             before = len(self.found)
-            self.private((*steps, name), source.file, missing=Severity.ERROR)
+            self.private((*steps, name), source.file, "expected a file of mode 0600")
             if len(self.found) > before:
                 return
         try:
@@ -99,16 +97,8 @@ def check_files(doc: Document, settings: Settings, starting: bool) -> list[Probl
     for i, terminal in enumerate(settings.terminals):
         c.secret(("terminals", i, "password"), terminal.password)
     record = settings.keys.record.file
-    if record.exists():
-        c.private(("keys", "record", "file"), record, missing=Severity.ERROR)
-    else:
-        c.add(
-            Kind.FILE_MISSING,
-            ("keys", "record", "file"),
-            f"{record} does not exist yet",
-            "without it no record can be signed",
-            Severity.WARNING,
-        )
+    make = f"make it once: voltill keys new {record}"
+    c.private(("keys", "record", "file"), record, make)
     uplink = settings.uplink
     if uplink is None:
         return c.found

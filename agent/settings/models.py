@@ -12,6 +12,7 @@ from agent.ports import LineSpec
 from agent.settings.fields import (
     AsText,
     AsWhole,
+    BrokerUrl,
     Currency,
     Exact,
     FilePath,
@@ -38,7 +39,6 @@ Framing = Annotated[
 ]
 Language = Annotated[Literal["en", "de"], AsText]
 UnitAddress = Annotated[Whole, Field(ge=1, le=247)]  # Modbus over serial line 1.02, 2.2
-URL_PATTERN = r"mqtts?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?"
 # Three-phase mains: what a connection of this power carries in each conductor at least.
 VOLTS_THREE_PHASE = 690
 
@@ -246,10 +246,7 @@ class Keys(Section):
 class Uplink(Section):
     """Where records go. Without this section they are kept on the station."""
 
-    url: Annotated[
-        Text,
-        matching(URL_PATTERN, "mqtts://host or mqtts://host:port, without user or path"),
-    ] = Field(description="broker: mqtts://host:port, or mqtt:// without encryption")
+    url: BrokerUrl = Field(description="broker: mqtts://host:port, or mqtt:// without encryption")
     root: Annotated[
         Text, matching(r"[^\s/#+$][^\s#+]*(?<!/)", "topic levels without wildcards or blanks")
     ] = Field("voltill", description="first level of all topics")
