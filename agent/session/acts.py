@@ -18,6 +18,7 @@ def nothing(s: Session, _: Event) -> Session:
 
 
 def is_plugged(s: Session, _: Event) -> bool:
+    """The car is plugged in, the connector is known, and an amount was approved."""
     return s.plugged and s.evse is not None and bool(s.held_minor)
 
 
@@ -28,19 +29,22 @@ def has_no_amount(s: Session, _: Event) -> bool:
 
 
 def found_no_amount(_: Session, e: Event) -> bool:
-    """As has_no_amount, for a hold that was found again by asking."""
+    """The terminal lists the hold, but nothing it said tells the amount."""
     return not e.optional_int("approved_minor")
 
 
 def is_bound(s: Session, _: Event) -> bool:
+    """It is known which connector the session is for."""
     return s.evse is not None
 
 
 def costs(s: Session, _: Event) -> bool:
+    """There is something to charge, and a hold to charge it from."""
     return s.to_capture_minor > 0
 
 
 def may_resume(_: Session, e: Event) -> bool:
+    """The station looked: same car, same meter, a short outage."""
     return e.data.get("resume") is True
 
 
@@ -62,10 +66,12 @@ def first_try(s: Session, _: Event) -> bool:
 
 
 def unknown_capture(s: Session, _: Event) -> bool:
+    """It is a capture whose outcome stayed unknown."""
     return s.outcome == "unknown" and s.to_capture_minor > 0
 
 
 def unknown_release(s: Session, _: Event) -> bool:
+    """It is a release whose outcome stayed unknown."""
     return s.outcome == "unknown" and s.to_capture_minor == 0
 
 

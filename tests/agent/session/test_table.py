@@ -365,9 +365,10 @@ def test_rows_of_one_cell_are_in_an_order_that_can_be_reached() -> None:
         assert all(guarded[:-1]), f"{cell}: a row behind an unguarded one is never tried"
 
 
-def test_an_event_of_another_version_is_refused() -> None:
+@pytest.mark.parametrize("name", ["teleported", "to_closed", "to_capturing", "trigger", ""])
+def test_an_event_that_is_not_in_the_table_is_refused(name: str) -> None:
     story = reach(S.HELD)
-    strange = Event("teleported", story.session.entered, {})  # type: ignore[arg-type]
+    strange = Event(name, story.session.entered, {})  # type: ignore[arg-type]
     result = step(story.session, strange)
     assert (result.taken, result.owed) == (False, None)
     assert result.session is story.session
