@@ -79,3 +79,16 @@ def test_licence() -> None:
     assert "Version 2.0, January 2004" in licence
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["license"] == {"text": "Apache-2.0"}
+
+
+def test_the_first_station_yaml_of_the_readme_is_accepted(tmp_path) -> None:
+    """Copied as it stands beside the shipped tariffs, it loads without an error."""
+    from agent.settings import load_settings
+
+    readme = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"```yaml\n(station:.*?)```", readme, re.DOTALL)
+    config = tmp_path / "station.yaml"
+    config.write_text(block)
+    settings = load_settings(config)
+    assert settings.terminals[0].currency == "EUR"
+    assert settings.evses[0].id in settings.terminals[0].serves
