@@ -3,8 +3,8 @@
 Drivers drop card data at the parser (design §2 rule 10); this catches the mistake that lets one through.
 It must not cry wolf, because a refused commit stops a sale: only a run of 13 to 19 digits that stands
 alone, begins like a payment card (2 to 6, ISO/IEC 7812-1) and passes the Luhn check counts. Hashes,
-decimal strings and UUIDs do not stand alone in that sense; times in milliseconds and serial numbers are
-left out by their key.
+decimal strings and UUIDs do not stand alone in that sense; times in milliseconds, serial numbers and the
+terminal's contract number (`vu`, up to 15 digits) are left out by their key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _ALONE = re.compile(
     r"([2-6]\d{12,18}|[2-6]\d{3}([ -])\d{4}\2\d{4}\2\d{1,7}|3\d{3}([ -])\d{6}\3\d{5})"
     r"(?![\w:]|[.,-]\w)"
 )
-_NOT_CARDS = ("_ms", "serial", "boot_id")
+_NOT_CARDS = ("_ms", "_id", "serial")
+_NOT_CARD = ("vu", "aid")
 
 
 def luhn(digits: str) -> bool:
@@ -39,7 +40,8 @@ def in_text(text: str) -> bool:
 def find(value: object, where: str = "$", key: str = "") -> str | None:
     """The place (a path such as `$.hold.reference`) of the first card-like value, or None."""
     if isinstance(value, str | int) and not isinstance(value, bool):
-        return where if not key.endswith(_NOT_CARDS) and in_text(str(value)) else None
+        known = key in _NOT_CARD or key.endswith(_NOT_CARDS)
+        return where if not known and in_text(str(value)) else None
     if isinstance(value, Mapping):
         items = [(f"{where}.{name}", str(name), item) for name, item in value.items()]
     elif isinstance(value, Sequence):

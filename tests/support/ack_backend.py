@@ -55,6 +55,7 @@ class AckBackend:
         self.states: list[dict[str, Any]] = []
         self.records: dict[int, str] = {}
         self.arrivals: list[int] = []
+        self.acks: list[str] = []
         self.chain = ""
         self._clock = 1_790_000_000
         parts = urlsplit(url)
@@ -119,7 +120,8 @@ class AckBackend:
             "time": _iso(self._clock),
             **change,
         }
-        self._publish(f"{self.base}/{self.station}/ack/records", signer.sign(payload))
+        self.acks.append(signer.sign(payload))
+        self._publish(f"{self.base}/{self.station}/ack/records", self.acks[-1])
 
     def send_raw_ack(self, payload: bytes) -> None:
         self._publish(f"{self.base}/{self.station}/ack/records", payload)

@@ -47,6 +47,11 @@ def test_what_a_station_writes_all_day_is_let_through() -> None:
             "************1234",
         ]
         assert not any(card_like.in_text(text) for text in innocent), (seed, innocent)
-        data = {"utc_ms": rng.randrange(10**12, 10**13), "serial": str(rng.randrange(10**16)),
-                "energy_wh": rng.randrange(10**9), "boot_ms": rng.randrange(4 * 10**12, 10**13)}  # fmt: skip
+        data = {
+            "utc_ms": rng.randrange(10**12, 10**13),
+            "boot_ms": rng.randrange(4 * 10**12, 10**13),
+            "serial": str(rng.randrange(10**16)),
+            "vu": str(rng.randrange(10**14, 10**15)),
+            "energy_wh": rng.randrange(10**9),
+        }
         assert card_like.find(data) is None, (seed, data)
