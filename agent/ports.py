@@ -134,8 +134,9 @@ class Evidence:
     """What the terminal reported about one money command (ZVT: a 04 0F with result 00).
 
     `amount` is what the terminal booked, held or charged, never what was asked; None when it did not
-    say. `details` are further plain facts for the receipt (card_name, card_last4, aid, vu, text ...);
-    the parser has already dropped card data."""
+    say. A protocol whose full approval names no amount because it means the whole one, and that reports
+    a partial approval by another message (PSP), has said it. `details` are further plain facts for the
+    receipt (card_name, card_last4, aid, vu, text ...); the parser has already dropped card data."""
 
     ref: HoldRef
     amount: Money | None
@@ -143,7 +144,10 @@ class Evidence:
 
 
 class Verdict(StrEnum):
-    """The agent's word on evidence: durable, or not."""
+    """The agent's word on evidence: durable, or not.
+
+    After REJECT the verb tells the terminal no, or undoes the command where the terminal does not wait
+    for an answer, and returns `Unknown` whatever the terminal says then (design §2 rule 14)."""
 
     STORED = "stored"
     REJECT = "reject"
@@ -260,7 +264,8 @@ class Terminal(Protocol):
 
 @runtime_checkable
 class CanIncrement(Protocol):
-    """Capability: raise the amount of an open hold (incremental authorization)."""
+    """Capability: raise the amount of an open hold (incremental authorization). The evidence's amount
+    is the whole hold afterwards, not the part that was added."""
 
     async def increment(self, ref: HoldRef, held: Money, add: Money, keep: Keep) -> Outcome: ...
 
@@ -329,6 +334,21 @@ class EvseState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class EvseTransaction:
+    """A charge that a controller keeps books of by itself (EVerest). `ref` is its own id for it, `token`
+    what it was authorised with: a token that is not ours belongs to somebody else's session, which must be
+    left alone. `begin` and `end` are the register at its two ends; what is billed is their difference,
+    not the last reading that happened to arrive. `signed` is a signed meter value as it came."""
+
+    ref: str
+    token: str | None = None
+    begin: Reading | None = None
+    end: Reading | None = None
+    signed: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class EvseSnapshot:
     """The whole picture at `boot_ms` (boot-time clock). Edges are derived by comparing snapshots, so
     a lost or repeated one cannot corrupt anything."""
@@ -340,6 +360,7 @@ class EvseSnapshot:
     limit_ma: int | None = None
     # A controller that meters by itself passes its reading on here.
     reading: Reading | None = None
+    transaction: EvseTransaction | None = None
 
 
 @dataclass(frozen=True, slots=True)
