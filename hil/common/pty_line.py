@@ -40,6 +40,7 @@ class PtyLine:
         self.pace = pace
         self.powered = True
         self.lost_bytes = 0  # arrived while the power was off
+        self.received_bytes = 0  # all others
         self._char_s = bits_per_char / baud
         self._master = -1
         self._slave = -1
@@ -119,6 +120,7 @@ class PtyLine:
         if not self.powered:
             self.lost_bytes += len(data)
             return
+        self.received_bytes += len(data)
         self._pending += data
         del self._pending[: max(0, len(self._pending) - MAX_PENDING_BYTES)]
         self._arrived.set()

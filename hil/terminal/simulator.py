@@ -332,6 +332,7 @@ class Simulator:
             "armed": self.points.armed,
             "held_at": self.points.held_at,
             "trace": list(self.points.trace),
+            "bytes_in": self.line.received_bytes if self.line else 0,
             "commands": dict(self.talk.received),
             "messages": dict(self.talk.sent),
             "faults": self.faults.active(),

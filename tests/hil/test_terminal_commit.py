@@ -48,6 +48,8 @@ def test_a_hold_without_ack_is_taken_back(bench: Bench) -> None:
     assert bench.state()["open_holds"] == []
     bench.reopen()
     assert bench.ecr.open_receipts() == "061e04b887ffff"
+    bench.ecr.reserve()  # taken back once, not again with every transaction
+    assert bench.kinds() == ["hold", "auto_reversal", "hold"]
 
 
 def test_a_hold_acknowledged_but_not_answered_is_taken_back(bench: Bench) -> None:
@@ -257,6 +259,21 @@ def test_what_was_answered_while_it_was_held_counts_afterwards(bench: Bench) -> 
     assert bench.kinds() == ["hold"]
 
 
+def test_what_was_answered_while_it_was_held_is_lost_with_the_link(bench: Bench) -> None:
+    bench.tap_and_read()
+    bench.ask("hold", at="reserve:result_sent")
+    offer(bench, RESERVE)
+    bench.ask("wait", at="reserve:result_sent", timeout_s=3)
+    before = bench.state()["bytes_in"]
+    bench.ecr.write(ACK + frame(OK))
+    bench.until("bytes_in", before + len(ACK + frame(OK)))
+    bench.ask("resume", break_link=True)
+    bench.until("auto_reversals", 1)
+    assert bench.ecr.quiet(0.2)  # no ACK for an answer that never arrived
+    assert bench.ecr.command("050100").kinds == ["060f"]
+    assert bench.kinds() == ["hold", "auto_reversal"]
+
+
 def test_a_card_read_can_be_held_and_an_armed_point_disarmed(bench: Bench) -> None:
     bench.ask("tap", card="visa")
     bench.ask("hold", at="read_card:result_sent")
@@ -313,6 +330,24 @@ def test_a_power_cut_in_mid_dialogue(bench: Bench, point: str, kinds: list[str])
     bench.reopen()
     assert bench.ecr.register("36").kinds == ["060f"]
     assert bench.kinds() == kinds
+
+
+def test_only_the_file_survives_a_power_cut(bench: Bench) -> None:
+    bench.hold()
+    bench.ask("power_off")
+    path = bench.folder / "store.json"
+    path.write_text(path.read_text().replace("52523535", "60606060"))
+    bench.ask("power_on")
+    assert bench.state()["tid"] == "60606060"
+
+
+def test_a_register_that_starts_anew_ends_a_card_read(bench: Bench) -> None:
+    bench.ecr.send(hexa("06c00100"))  # for ever
+    assert bench.ecr.receive() == OK
+    bench.until("reading_card", True)
+    bench.reopen()
+    assert bench.ecr.register("36").kinds == ["060f"]
+    assert bench.state()["reading_card"] is False
 
 
 def test_a_card_read_before_the_power_cut_is_forgotten(bench: Bench) -> None:

@@ -82,6 +82,14 @@ def test_bad_blocks_are_refused_once_and_only_after_silence() -> None:
     assert deframer.feed(good) == [Block(bytes.fromhex("800000"))]
 
 
+def test_a_good_block_in_the_wake_of_a_bad_one_is_drained_with_it() -> None:
+    """The NAK that is due would be taken for the good one's."""
+    deframer = Deframer()
+    good = block(bytes.fromhex("800000"))
+    assert deframer.feed(good[:-1] + b"\x00" + good) == []
+    assert deframer.silence() == [Sign.BAD]
+
+
 def test_dle_before_something_else_spoils_the_block() -> None:
     deframer = Deframer()
     assert deframer.feed(bytes.fromhex("1002 0600 1041")) == []
