@@ -225,6 +225,15 @@ class LastResult:
     evidence: Evidence
 
 
+@dataclass(frozen=True, slots=True)
+class OpenHolds:
+    """Receipt numbers of open holds. Not `complete`: the terminal names only some of them, so one that
+    is missing here may still be open."""
+
+    receipts: tuple[int, ...]
+    complete: bool = True
+
+
 class Terminal(Protocol):
     """A card terminal. One command at a time; the driver queues, and a money verb or `show` ends a
     running `read_card` by aborting it."""
@@ -251,8 +260,8 @@ class Terminal(Protocol):
     async def release(self, ref: HoldRef, held: Money, keep: Keep) -> Outcome:
         """Free the whole hold."""
 
-    async def open_holds(self) -> tuple[int, ...]:
-        """Receipt numbers of all holds still open at the terminal. Raises DeviceUnavailable."""
+    async def open_holds(self) -> OpenHolds:
+        """Which holds are still open at the terminal. Raises DeviceUnavailable."""
 
     async def last_result(self) -> LastResult | None:
         """The last money result the terminal remembers. Raises DeviceUnavailable."""

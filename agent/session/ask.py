@@ -40,6 +40,7 @@ class Answer:
     last: LastSeen | None
     known: frozenset[Ref]
     known_open: frozenset[int]
+    complete: bool = True  # the terminal names every open hold, not only the first
 
 
 class Judgement(NamedTuple):
@@ -92,8 +93,12 @@ def judge_hold(session: Session, answer: Answer) -> Judgement | None:
                 "details": dict(session.card),
             }
             return Judgement(E.HOLD_FOUND, found)
+        if not answer.complete:
+            return None
         return Judgement(E.HOLD_ABSENT, {"why": "the terminal does not list the hold"})
     strangers = [r for r in answer.open_receipts if r not in answer.known_open]
+    if not strangers and not answer.complete:
+        return None
     if not strangers:
         return Judgement(E.HOLD_ABSENT, {"why": "the terminal lists no hold of this session"})
     last = _explains(answer, session)
@@ -138,6 +143,8 @@ def _judge_end(session: Session, answer: Answer, amounts_minor: frozenset[int]) 
                 "how": "last result of the terminal",
             },
         )
+    if not answer.complete:
+        return None
     if session.result:
         # Its evidence was durable before it was answered, and the hold is gone as it said.
         return Judgement(E.CONFIRMED, {"how": "evidence stored before the dialogue broke"})

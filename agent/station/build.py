@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from agent.ledger import AsyncLedger
 from agent.ports import DeviceUnavailable, DriverEnv, Evse, EvseSpec, MeterSpec, TerminalSpec
 from agent.session.deadlines import Policy
 from agent.settings.models import EvsePoint, Settings, TerminalPoint
-from agent.settings.secrets import read_secret
+from agent.settings.secrets import read_secret, secret_path
 from agent.station.charge_point import ChargePoint, PointRules
 from agent.station.clock import SystemClock
 from agent.station.context import Context
@@ -21,8 +22,9 @@ from agent.station.desk import Desk, DeskRules
 from agent.station.drivers import load
 from agent.station.keeper import Log
 from agent.station.screen import Screen
-from agent.station.uplink import StationUplink, make_uplink
 from agent.trust.keys import RecordKey
+from agent.uplink import Uplink, UplinkConfig, UplinkTiming
+from agent.uplink.drain import DrainTiming
 
 CARD_KEY_BYTES = 32
 # A car that was released and draws nothing for this long is not going to; the hold is then freed.
@@ -35,7 +37,7 @@ class Parts:
     points: Mapping[str, ChargePoint]
     desks: Mapping[str, Desk]
     record_key: RecordKey
-    uplink: StationUplink | None
+    uplink: Uplink | None
 
 
 def policy(settings: Settings) -> Policy:
@@ -118,9 +120,41 @@ def _desk(
         load("terminal", terminal.protocol)(spec, env),
         {name: points[name] for name in terminal.serves},
         rules,
-        Screen(context, hold, language),
+        Screen(context, hold, language, rules.stop_by_tap),
         station_card_key(card_key),
         context,
+    )
+
+
+def make_uplink(settings: Settings, ledger: AsyncLedger, context: Context) -> Uplink | None:
+    """None when the station keeps its records for itself."""
+    from importlib.metadata import version
+
+    at = settings.uplink
+    if at is None:
+        return None
+    config = UplinkConfig(
+        url=at.url,
+        root=at.root,
+        tenant=settings.station.tenant,
+        station=settings.station.id,
+        trust=tuple(at.trust),
+        ca=at.ca,
+        certificate=at.certificate,
+        key=None if at.key is None else secret_path(at.key),
+        protocol=at.protocol,
+        keep_alive_s=at.keep_alive_s,
+        version=version("voltill"),
+        timing=UplinkTiming(drain=DrainTiming(ack_timeout=at.ack_timeout_s * 1000)),
+    )
+    clock = context.clock
+    return Uplink(
+        config,
+        ledger,
+        boot_ms=clock.boot_ms,
+        now=clock.stamp,
+        log=context.log,
+        rng=random.Random(),
     )
 
 

@@ -185,7 +185,7 @@ class Desk:
         lines = (
             self._notice.lines
             if self._notice is not None
-            else self._screen.lines(self._keeper, self.id, self.points, self.trouble)
+            else self._screen.lines(self.id, self.points, self.trouble)
         )
         if lines != self._shown:
             await self._terminal.show(lines)

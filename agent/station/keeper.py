@@ -125,6 +125,10 @@ class Keeper:
         """When the last durable event of a session was."""
         return self._stamps.get(session_id)
 
+    def last_closed(self, terminal: str) -> Session | None:
+        """The session that ended last at a terminal, for the screen and the receipt."""
+        return next((s for s in reversed(self._closed) if s.terminal == terminal), None)
+
     def may_charge(self, evse: str) -> bool:
         session = self.on_evse(evse)
         return session is not None and energy_allowed(session.state)

@@ -128,7 +128,8 @@ class Station:
 
     async def _until_told(self) -> int:
         told = asyncio.ensure_future(self.stopping.wait())
-        await asyncio.wait({told, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        waiting: set[asyncio.Future[Any]] = {told, self._failed}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
         notify("STOPPING=1")
         if self._failed.done():

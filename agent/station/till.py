@@ -156,7 +156,8 @@ class Till:
         """Identity first, then the last result, then the open holds (design §2 rule 2)."""
         identity = await self._terminal.identify()
         last = await self._terminal.last_result()
-        receipts = await self._terminal.open_holds()
+        open_holds = await self._terminal.open_holds()
+        receipts = open_holds.receipts
         others = [s for s in self._keeper.at_terminal(self.id) if s.id != session.id]
         known_open = frozenset(
             r for s in others if isinstance(r := s.hold.get("receipt"), int) and s.outcome == ""
@@ -169,6 +170,7 @@ class Till:
             _last_seen(last),
             self._keeper.known_results(self.id, session.id),
             known_open,
+            open_holds.complete,
         )
 
 

@@ -86,6 +86,12 @@ class Tour:
             time.sleep(0.1)
         return False
 
+    def _outbox(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.rig.voltill_json(
+            "outbox", "list", "--state", str(self.rig.state)
+        )
+        return found
+
     # --- steps ------------------------------------------------------------------------------------
 
     def _price(self) -> None:
@@ -198,7 +204,7 @@ class Tour:
     def _restore(self) -> None:
         v = self.voice
         v.step("The network comes back")
-        outbox = self.rig.voltill_json("outbox", "list", "--state", str(self.rig.state))
+        outbox = self._outbox()
         v.says("agent", f"{outbox['unacked']} records waited on the station")
         v.check("nothing was lost while offline", outbox["unacked"] == 2, outbox)
         self.rig.tell("netproxy", "restore")
@@ -208,8 +214,9 @@ class Tour:
             v.says(
                 "back end", f"record {row['seq']} ({row['type']}), {len(row['jws'])} bytes, stored"
             )
-        self.rig.log.wait(lambda e: e.get("event") == "acknowledged", STEP_S)
-        left = self.rig.voltill_json("outbox", "list", "--state", str(self.rig.state))
+        limit = time.monotonic() + STEP_S
+        while (left := self._outbox())["unacked"] and time.monotonic() < limit:
+            time.sleep(0.1)
         v.says("agent", f"signed acknowledgement through record {left['acked_through']}")
         v.check("every record is acknowledged", left["unacked"] == 0, left)
 
@@ -235,6 +242,8 @@ class Tour:
             *("--ledger", str(self.rig.acquirer_ledger), "--db", str(self.rig.backend_db)),
             *("--voltill", voltill, "--state", str(self.rig.state)),
             *("--config", str(self.rig.config), "--tariff", str(self.tariff)),
+            *("--trust", str(self.rig.station_key), "--all-closed"),
+            *("--energy-truth", str(self.rig.socket("charger"))),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         for line in (done.stdout + done.stderr).splitlines():

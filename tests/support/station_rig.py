@@ -142,6 +142,8 @@ def four_way(rig: Rig) -> dict[str, Any]:
             *("--ledger", str(rig.acquirer_ledger), "--db", str(rig.backend_db)),
             *("--voltill", voltill, "--state", str(rig.state), "--config", str(rig.config)),
             *("--tariff", str(ROOT / "config/tariffs/adhoc.yaml")),
+            *("--trust", str(rig.station_key), "--all-closed"),
+            *("--energy-truth", str(rig.socket("charger"))),
         ],
         capture_output=True,
         text=True,

@@ -1,0 +1,272 @@
+"""A byte line over a pyserial URL, for asyncio: a path, a pty, rfc2217:// or socket://.
+
+pyserial opens and sets the port; the bytes are read and written here, on the descriptor, because its own
+`write_timeout=0` spins on a full buffer and `None` blocks the loop. rfc2217:// has no descriptor and gets a
+reader thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import stat
+import termios
+from typing import Any, Protocol
+
+import serial
+
+from agent.ports import LineSpec
+
+READ_BYTES = 4096
+# More than the longest frame of any protocol here, doubled and repeated; a peer that takes nothing for
+# so long is gone.
+WRITE_BYTES_MAX = 256 * 1024
+# Bytes nobody reads: a babbling device must not fill the memory. The newest are dropped.
+READ_BYTES_MAX = 1024 * 1024
+PTY_MAJORS = range(136, 144)  # Linux: Documentation/admin-guide/devices.txt
+THREAD_POLL_S = 0.2
+
+
+class LineLost(OSError):
+    """The line cannot be opened, or is gone. The text says which line, what was seen, what to do."""
+
+
+class Line(Protocol):
+    """`write` buffers and returns at once; `read` waits for at least one byte. Both raise LineLost."""
+
+    def write(self, data: bytes) -> None: ...
+
+    async def read(self) -> bytes: ...
+
+    def discard(self) -> bytes:
+        """Throw away, and return, what has arrived and was not read."""
+
+    async def close(self) -> None: ...
+
+
+async def open_line(spec: LineSpec) -> Line:
+    """Open a line and throw away what was waiting in it. Raises LineLost."""
+    port = await asyncio.to_thread(_open, spec)
+    if _descriptor(port) is None:
+        return _ThreadLine(spec.port, port)
+    return _DescriptorLine(spec.port, port)
+
+
+def _is_pty(path: str) -> bool:
+    try:
+        status = os.stat(path)  # noqa: PTH116  # a URL is no path
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) in PTY_MAJORS
+
+
+def _open(spec: LineSpec) -> Any:
+    try:
+        bits, parity, stop = int(spec.framing[0]), spec.framing[1], int(spec.framing[2])
+    except (ValueError, IndexError):
+        raise LineLost(f"{spec.port}: framing {spec.framing!r}; expected such as 8N1") from None
+    if _is_pty(spec.port):
+        # The kernel drops parity on a pty, and a second open then fails with EINVAL.
+        parity = "N"
+    try:
+        port = serial.serial_for_url(
+            spec.port,
+            baudrate=spec.baud,
+            bytesize=bits,
+            parity=parity,
+            stopbits=stop,
+            timeout=0,
+            do_not_open=True,
+        )
+        if "://" not in spec.port:
+            port.exclusive = True
+        port.open()
+        with contextlib.suppress(OSError, termios.error, AttributeError):
+            port.reset_input_buffer()
+    except (OSError, termios.error, ValueError) as error:  # termios.error is no OSError
+        raise LineLost(_explain(spec, error)) from error
+    return port
+
+
+def _explain(spec: LineSpec, error: Exception) -> str:
+    where = f"{spec.port} ({spec.baud} {spec.framing})"
+    code = getattr(error, "errno", None)
+    text = str(error)
+    if code == errno.ENOENT or "No such file" in text:
+        return f"{where}: no such device; check the cable and the name (ls -l /dev/serial/by-id)"
+    if code == errno.EACCES or "Permission denied" in text:
+        return f"{where}: no permission; the service's user must be in the group of the device"
+    if "exclusively lock" in text or code in (errno.EBUSY, errno.EAGAIN):
+        return f"{where}: held by another process; end it (fuser {spec.port} names it)"
+    return f"{where}: {text}"
+
+
+def _descriptor(port: Any) -> int | None:
+    try:
+        return int(port.fileno())
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+class _Inbox:
+    """Bytes that arrived, and whoever waits for them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._bytes = bytearray()
+        self._changed = asyncio.Event()
+        self.lost: str | None = None
+
+    def arrived(self, data: bytes) -> None:
+        self._bytes += data[: READ_BYTES_MAX - len(self._bytes)]
+        self._changed.set()
+
+    def gone(self, why: str) -> None:
+        if self.lost is None:
+            self.lost = why
+        self._changed.set()
+
+    def check(self) -> None:
+        if self.lost is not None:
+            raise LineLost(f"{self.name}: {self.lost}")
+
+    def take(self) -> bytes:
+        data = bytes(self._bytes)
+        self._bytes.clear()
+        return data
+
+    async def read(self) -> bytes:
+        while not self._bytes:
+            self.check()
+            self._changed.clear()
+            await self._changed.wait()
+        return self.take()
+
+
+class _DescriptorLine:
+    def __init__(self, name: str, port: Any) -> None:
+        self._port, self._inbox, self._out = port, _Inbox(name), bytearray()
+        self._loop = asyncio.get_running_loop()
+        self._fd = int(port.fileno())
+        os.set_blocking(self._fd, False)
+        self._loop.add_reader(self._fd, self._readable)
+
+    def write(self, data: bytes) -> None:
+        self._inbox.check()
+        if len(self._out) + len(data) > WRITE_BYTES_MAX:
+            self._gone("the other end takes no bytes")
+            self._inbox.check()
+        self._out += data
+        self._writable()
+        self._inbox.check()
+
+    async def read(self) -> bytes:
+        return await self._inbox.read()
+
+    def discard(self) -> bytes:
+        if self._fd >= 0:
+            self._readable()
+        return self._inbox.take()
+
+    async def close(self) -> None:
+        self._gone("closed")
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._gone(f"hung up ({error.strerror}); unplugged?")
+            return
+        if data:
+            self._inbox.arrived(data)
+        elif stat.S_ISSOCK(os.fstat(self._fd).st_mode) or _is_pty(self._inbox.name):
+            self._gone("hung up; unplugged?")
+        else:
+            # A tty with VMIN 0 answers a spurious wake-up with no bytes; a pulled adapter reports
+            # readiness for ever. The status line tells which it is.
+            try:
+                termios.tcgetattr(self._fd)
+            except termios.error:
+                self._gone("hung up; unplugged?")
+
+    def _writable(self) -> None:
+        try:
+            while self._out:
+                del self._out[: os.write(self._fd, self._out)]
+        except BlockingIOError:
+            self._loop.add_writer(self._fd, self._writable)
+            return
+        except OSError as error:
+            self._gone(f"hung up ({error.strerror}); unplugged?")
+            return
+        self._loop.remove_writer(self._fd)
+
+    def _gone(self, why: str) -> None:
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
+            self._fd = -1
+            self._out.clear()
+            with contextlib.suppress(OSError, termios.error):
+                self._port.close()
+        self._inbox.gone(why)
+
+
+class _ThreadLine:
+    """For rfc2217://, which keeps its socket to itself: a thread waits for bytes, another writes."""
+
+    def __init__(self, name: str, port: Any) -> None:
+        self._port, self._inbox, self._closing = port, _Inbox(name), False
+        self._loop = asyncio.get_running_loop()
+        self._out: asyncio.Queue[bytes] = asyncio.Queue()
+        self._waiting_bytes = 0
+        port.timeout = THREAD_POLL_S
+        self._reader = asyncio.ensure_future(asyncio.to_thread(self._pump))
+        self._writer = asyncio.ensure_future(self._drain())
+
+    def write(self, data: bytes) -> None:
+        self._inbox.check()
+        if self._waiting_bytes + len(data) > WRITE_BYTES_MAX:
+            self._inbox.gone("the other end takes no bytes")
+            self._inbox.check()
+        self._waiting_bytes += len(data)
+        self._out.put_nowait(data)
+
+    async def read(self) -> bytes:
+        return await self._inbox.read()
+
+    def discard(self) -> bytes:
+        return self._inbox.take()
+
+    async def close(self) -> None:
+        self._closing = True
+        self._writer.cancel()
+        await asyncio.gather(self._reader, self._writer, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._port.close)
+        self._inbox.gone("closed")
+
+    def _pump(self) -> None:
+        while not self._closing:
+            try:
+                data = self._port.read(1)
+                if data:
+                    data += self._port.read(self._port.in_waiting)
+            except (OSError, TypeError) as error:
+                self._loop.call_soon_threadsafe(self._inbox.gone, f"hung up ({error})")
+                return
+            if data:
+                self._loop.call_soon_threadsafe(self._inbox.arrived, data)
+
+    async def _drain(self) -> None:
+        while True:
+            data = await self._out.get()
+            try:
+                await asyncio.to_thread(self._port.write, data)
+            except OSError as error:
+                self._inbox.gone(f"hung up ({error})")
+                return
+            self._waiting_bytes -= len(data)

@@ -1,0 +1,267 @@
+"""Fields of ZVT messages as data: bitmaps (PA00P015, chapter on bitmaps), TLV tags, and the positional
+parts of each command. One codec (codec.py) reads and writes them all.
+
+Card data is marked here, and dropped by the codec before anything else sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from drivers.terminal.zvt.primitives import (
+    Value,
+    ascii_bytes,
+    ascii_text,
+    bcd,
+    bcd_int,
+    binary,
+    charset_bytes,
+    charset_text,
+    hex_bytes,
+    hex_text,
+    pack_bcd,
+    pack_bcd_int,
+    pack_binary,
+    pack_zero_ended,
+    zero_ended,
+)
+
+Show = Callable[[bytes], Value]
+Pack = Callable[[Value, int], bytes]
+
+
+class Form(Enum):
+    """How the length of a field is told."""
+
+    FIXED = auto()
+    LL = auto()  # two bytes Fx Fx
+    LLL = auto()  # three bytes
+    TLV = auto()  # length as in TLV
+
+
+class Card(Enum):
+    """Card data: what may leave the parser of it."""
+
+    PAN = "pan"  # the last four digits
+    TRACK1 = "track1"
+    TRACK2 = "track2"
+    TRACK3 = "track3"
+    EXPIRY = "expiry"
+
+
+@dataclass(frozen=True, slots=True)
+class Bmp:
+    number: int
+    name: str
+    form: Form
+    size: int = 0
+    show: Show = hex_text
+    pack: Pack = hex_bytes
+    card: Card | None = None
+
+
+def _fixed(number: int, name: str, size: int, show: Show = hex_text, pack: Pack = hex_bytes) -> Bmp:
+    return Bmp(number, name, Form.FIXED, size, show, pack)
+
+
+def _byte_code(number: int, name: str) -> Bmp:
+    return _fixed(number, name, 1)
+
+
+def _text(number: int, name: str, form: Form) -> Bmp:
+    return Bmp(number, name, form, 0, charset_text, charset_bytes)
+
+
+def _card(number: int, card: Card, form: Form, size: int = 0) -> Bmp:
+    return Bmp(number, card.value, form, size, card=card)
+
+
+BMPS: dict[int, Bmp] = {
+    b.number: b
+    for b in (
+        _fixed(0x01, "timeout_s", 1, binary, pack_binary),
+        _fixed(0x02, "max_status_infos", 1, binary, pack_binary),
+        _byte_code(0x03, "service_byte"),
+        _fixed(0x04, "amount_minor", 6, bcd_int, pack_bcd_int),
+        _fixed(0x05, "pump", 1, binary, pack_binary),
+        Bmp(0x06, "tlv", Form.TLV),
+        _fixed(0x0B, "trace", 3, bcd_int, pack_bcd_int),
+        _fixed(0x0C, "time", 3, bcd, pack_bcd),
+        _fixed(0x0D, "date", 2, bcd, pack_bcd),
+        _card(0x0E, Card.EXPIRY, Form.FIXED, 2),
+        _fixed(0x17, "card_sequence", 2, bcd_int, pack_bcd_int),
+        _byte_code(0x19, "payment_type"),
+        _card(0x22, Card.PAN, Form.LL),
+        _card(0x23, Card.TRACK2, Form.LL),
+        _card(0x24, Card.TRACK3, Form.LLL),
+        _fixed(0x27, "result", 1, binary, pack_binary),
+        _fixed(0x29, "tid", 4, bcd, pack_bcd),
+        _fixed(0x2A, "vu", 15, charset_text, charset_bytes),
+        _card(0x2D, Card.TRACK1, Form.LL),
+        Bmp(0x2E, "sync_chip", Form.LLL),
+        _fixed(0x37, "original_trace", 3, bcd_int, pack_bcd_int),
+        _fixed(0x3A, "cvv_2", 2),
+        _fixed(0x3B, "aid", 8, zero_ended, pack_zero_ended),
+        _text(0x3C, "text", Form.LLL),
+        _fixed(0x3D, "password_bmp", 3, bcd, pack_bcd),
+        _fixed(0x49, "currency", 2, lambda raw: raw.hex()[1:], lambda v, n: bytes.fromhex(f"0{v}")),
+        Bmp(0x4C, "blocked_goods", Form.LL),
+        Bmp(0x60, "totals", Form.LLL),
+        *(_fixed(n, f"display_{n:02x}", 4) for n in (0x70, 0x71)),
+        *(_byte_code(n, f"display_{n:02x}") for n in (0x72, 0x73, 0x74, 0x75)),
+        _fixed(0x87, "receipt", 2, bcd, pack_bcd),
+        _fixed(0x88, "turnover", 3, bcd_int, pack_bcd_int),
+        _fixed(0x8A, "card_type", 1, binary, pack_binary),
+        Bmp(0x8B, "card_name", Form.LL, 0, zero_ended, charset_bytes),
+        _fixed(0x8C, "card_type_network", 1, binary, pack_binary),
+        Bmp(0x92, "offline_chip", Form.LLL),
+        Bmp(0x9A, "geldkarte", Form.LLL),
+        _byte_code(0xA0, "result_code_as"),
+        Bmp(0xA7, "chip_ef", Form.LL),
+        _fixed(0xAA, "date_full", 3, bcd, pack_bcd),
+        Bmp(0xAF, "ef_info", Form.LLL),
+        _fixed(0xBA, "aid_parameter", 5),
+        _byte_code(0xD0, "algorithm"),
+        Bmp(0xD1, "card_offset", Form.LL),
+        _byte_code(0xD2, "direction"),
+        _byte_code(0xD3, "key_position"),
+        _byte_code(0xE0, "input_min"),
+        *(_text(n, f"input_{n:02x}", Form.LL) for n in range(0xE1, 0xE9)),
+        *(_byte_code(n, f"input_{n:02x}") for n in (0xE9, 0xEA)),
+        _fixed(0xEB, "input_eb", 8),
+        _fixed(0xF0, "display_s", 1, binary, pack_binary),
+        *(_text(n, f"line_{n - 0xF0}", Form.LL) for n in range(0xF1, 0xF9)),
+        _fixed(0xF9, "beeps", 1, binary, pack_binary),
+        _byte_code(0xFA, "motor"),
+        _byte_code(0xFB, "confirm"),
+        _byte_code(0xFC, "dialog"),
+        _byte_code(0xFD, "device"),
+    )
+}
+BY_NAME: dict[str, Bmp] = {b.name: b for b in BMPS.values()}
+
+# Tags whose value is text; all others are shown as hex.
+TLV_TEXT: dict[str, tuple[Show, Pack]] = {
+    "07": (charset_text, charset_bytes),
+    "1f17": (charset_text, charset_bytes),
+    "1f40": (ascii_text, ascii_bytes),
+    "1f41": (ascii_text, ascii_bytes),
+    "1f62": (ascii_text, ascii_bytes),
+    "1f63": (ascii_text, ascii_bytes),
+    "44": (charset_text, charset_bytes),
+    "42": (charset_text, charset_bytes),
+}
+# Constructed tags that may stand more than once: always a list.
+TLV_REPEATED = frozenset({"60", "61", "62", "24", "25", "0a", "08", "07", "2d"})
+# The constructed bit is set, but what is inside is raw (Feig).
+TLV_RAW = frozenset({"ff40", "ff41", "ff48"})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A positional part: present when the rest of the data is at least `size` long and, where given,
+    `when` says so of the rest and of the parts before."""
+
+    name: str
+    size: int
+    show: Show
+    pack: Pack
+    when: Callable[[bytes, Mapping[str, Value]], bool] = lambda _rest, _before: True
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A command or answer. `parts` come first, then bitmaps. `raw` names a rest without structure."""
+
+    name: str
+    parts: tuple[Part, ...] = ()
+    raw: str | None = None
+
+
+def _wrong_currency(_rest: bytes, before: Mapping[str, Value]) -> bool:
+    """06 1E carries the terminal's currency only with error 6F."""
+    return before.get("error") == "6f"
+
+
+def _is_minutes(rest: bytes, _before: Mapping[str, Value]) -> bool:
+    """04 FF: one BCD byte of T4 before a TLV container, which also begins with 06."""
+    return rest[0] != 0x06 or rest[1:2] == b"\x06"
+
+
+_PASSWORD = Part("password", 3, bcd, pack_bcd)
+_CURRENCY = Part("currency", 2, lambda r: r.hex()[1:], lambda v, n: bytes.fromhex(f"0{v}"))
+
+MESSAGES: dict[str, Message] = {
+    "0401": Message("Set Date and Time in ECR"),
+    "040c": Message("Request for Data"),
+    "040d": Message("Input Request"),
+    "040e": Message("Menu Request"),
+    "040f": Message("Status-Information"),
+    "04ff": Message(
+        "Intermediate Status-Information",
+        (
+            Part("status", 1, hex_text, hex_bytes),
+            Part("timeout_min", 1, bcd_int, pack_bcd_int, _is_minutes),
+        ),
+    ),
+    "0501": Message("Status-Enquiry", (_PASSWORD,)),
+    "0600": Message(
+        "Registration", (_PASSWORD, Part("config_byte", 1, hex_text, hex_bytes), _CURRENCY)
+    ),
+    "0601": Message("Authorization"),
+    "0602": Message("Log-Off"),
+    "060f": Message("Completion"),
+    "0610": Message("Send Turnover Totals", (_PASSWORD,)),
+    "0618": Message("Reset Terminal"),
+    "061a": Message("Print System Configuration"),
+    "061b": Message("Set Terminal-ID", (_PASSWORD,)),
+    "061e": Message(
+        "Abort",
+        (
+            Part("error", 1, hex_text, hex_bytes),
+            Part(
+                "currency",
+                2,
+                lambda r: r.hex()[1:],
+                lambda v, n: bytes.fromhex(f"0{v}"),
+                _wrong_currency,
+            ),
+        ),
+    ),
+    "0620": Message("Repeat Receipt", (_PASSWORD,)),
+    "0622": Message("Reservation"),
+    "0623": Message("Partial Reversal"),
+    "0624": Message("Book Total"),
+    "0625": Message("Pre-Authorisation Reversal"),
+    "0626": Message("Reversal of a Foreign Reservation"),
+    "0630": Message("Reversal", (_PASSWORD,)),
+    "0631": Message("Refund", (_PASSWORD,)),
+    "0650": Message("End-of-Day", (_PASSWORD,)),
+    "0670": Message("Diagnosis"),
+    "0679": Message("Selftest"),
+    "0691": Message("Set Date and Time in PT", (_PASSWORD,)),
+    "0693": Message("Initialisation", (_PASSWORD,)),
+    "06b0": Message("Abort"),
+    "06c0": Message("Read Card", (Part("timeout_s", 1, binary, pack_binary),)),
+    "06c5": Message("Close Card Session"),
+    "06c6": Message("Send APDUs"),
+    "06d0": Message("Print Line on ECR, signature", raw="data"),
+    "06d1": Message("Print Line", (Part("attribute", 1, hex_text, hex_bytes),), raw="text"),
+    "06d3": Message("Print Text-Block"),
+    "06e0": Message("Display Text"),
+    "06e1": Message("Display Text with Input"),
+    "06e6": Message("Card Poll with Authorization"),
+    "0813": Message("Change Configuration"),
+    "0814": Message("Write File"),
+    "0830": Message("Select Language", (Part("language", 1, hex_text, hex_bytes),)),
+    "0840": Message("Change Baudrate", (Part("baud_code", 1, hex_text, hex_bytes),)),
+    "0850": Message("Activate Card-Reader"),
+    "0fa1": Message(
+        "Feig: cVEND Functions",
+        (
+            Part("password", 3, bcd, pack_bcd, lambda rest, _before: len(rest) == 5),
+            Part("function", 2, hex_text, hex_bytes),
+        ),
+    ),
+}
