@@ -11,10 +11,11 @@ from agent.ledger.errors import (
     LedgerOverloaded,
 )
 from agent.ledger.facade import AsyncLedger
-from agent.ledger.ledger import Append, Ledger
+from agent.ledger.ledger import Ledger
 from agent.ledger.rows import (
     AckOutcome,
     AckResult,
+    Append,
     EventRow,
     Head,
     OutboxStatus,

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.ledger.errors import LedgerError, LedgerOverloaded
-from agent.ledger.ledger import Append, Ledger
+from agent.ledger.ledger import Ledger
 from agent.ledger.rows import (
     AckResult,
+    Append,
     EventRow,
     Head,
     OutboxStatus,

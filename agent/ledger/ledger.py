@@ -10,17 +10,24 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
-from agent.ledger import checks, outbox
-from agent.ledger.errors import LedgerDamaged, LedgerError, LedgerFailed, LedgerForeign, LedgerFull
+from agent.ledger import checks, outbox, sessions
+from agent.ledger.errors import (
+    LedgerDamaged,
+    LedgerError,
+    LedgerFailed,
+    LedgerForeign,
+    LedgerFull,
+    LedgerMissing,
+)
 from agent.ledger.open import damaged, open_database, translate
 from agent.ledger.rows import (
     AckOutcome,
     AckResult,
+    Append,
     EventRow,
     Head,
     OutboxStatus,
@@ -28,31 +35,10 @@ from agent.ledger.rows import (
     SessionRow,
 )
 from agent.ledger.schema import EVENTS_PER_SESSION
-from agent.trust import plain
 from agent.trust.chain import record_hash
-from agent.values import Quality, Stamp
 
 # One call returns at most this many rows: a list of 1000 records is about 2 MiB.
 MAX_ROWS = 1000
-
-_SESSION = """
-SELECT s.id, s.evse, s.terminal, s.state, s.open,
-  s.started_utc_ms, s.started_boot_ms, b.id, s.started_quality,
-  s.updated_utc_ms, s.updated_boot_ms, u.id, s.updated_quality
-FROM session s JOIN boot b ON b.n = s.started_boot JOIN boot u ON u.n = s.updated_boot
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """One durable step: an event, where its session stands now, and maybe a signed record."""
-
-    event: EventRow
-    evse: str | None
-    terminal: str
-    open: bool
-    record: RecordRow | None = None
-    card_mac: bytes | None = None
 
 
 def _new_chain() -> str:
@@ -75,9 +61,9 @@ class Ledger:
         create: bool = True,
         new_chain: Callable[[], str] = _new_chain,
     ) -> Ledger:
-        """Open or (with `create`) make the ledger of `station`; None opens whosever it is. `new_chain` gives the random id of a
-        new ledger's chain. Raises LedgerBusy, LedgerMissing, LedgerDamaged (nothing was written),
-        LedgerForeign, LedgerError."""
+        """Open or (with `create`) make the ledger of `station`; None opens whosever it is.
+        `new_chain` gives the random id of a new ledger's chain. Raises LedgerBusy, LedgerMissing,
+        LedgerDamaged (nothing was written), LedgerForeign, LedgerError."""
         path = Path(path)
         db = open_database(path, create=create)
         ledger = cls(db, path, station or "")
@@ -121,35 +107,16 @@ class Ledger:
         event, record = step.event, step.record
         try:
             data = checks.event_text(event)
-            number, last_n, terminal = self._session(event.session_id)
+            number, last_n, terminal = sessions.find(self._db, event.session_id)
             checks.follows(event, last_n, terminal, step.terminal)
             if record is not None:
                 checks.record_follows(record, self.head(), self.station, event.session_id)
         except LedgerError as refused:
             return refused
-        stamp = self._stamp(event.stamp)
-        if number is None:
-            number = self._new_session(step, stamp)
-        else:
-            self._db.execute(
-                "UPDATE session SET evse = ?, state = ?, open = ?, last_n = ?, updated_utc_ms = ?,"
-                " updated_boot_ms = ?, updated_boot = ?, updated_quality = ? WHERE n = ?",
-                (step.evse, event.state, int(step.open), event.n, *stamp, number),
-            )
+        stamp = sessions.stamp_columns(self._db, event.stamp)
+        number = sessions.put(self._db, step, number, stamp)
         key = None if record is None else self._new_record(record, number, stamp)
-        self._db.execute(
-            "INSERT INTO event(id, name, data, state, table_version, utc_ms, boot_ms, boot, quality,"
-            " record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                number * EVENTS_PER_SESSION + event.n,
-                event.name,
-                data,
-                event.state,
-                event.table_version,
-                *stamp,
-                key,
-            ),
-        )
+        sessions.put_event(self._db, event, data, number, stamp, key)
         if step.card_mac is not None:
             self._db.execute(
                 "INSERT INTO card(session, mac) VALUES (?, ?) ON CONFLICT(session)"
@@ -157,25 +124,6 @@ class Ledger:
                 (number, step.card_mac),
             )
         return None
-
-    def _new_session(self, step: Append, stamp: tuple[int, int, int, str]) -> int:
-        event = step.event
-        self._db.execute(
-            "INSERT INTO session(id, evse, terminal, state, open, last_n, started_utc_ms,"
-            " started_boot_ms, started_boot, started_quality, updated_utc_ms, updated_boot_ms,"
-            " updated_boot, updated_quality) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                event.session_id,
-                step.evse,
-                step.terminal,
-                event.state,
-                int(step.open),
-                event.n,
-                *stamp,
-                *stamp,
-            ),
-        )
-        return self._db.last_insert_rowid()
 
     def _new_record(self, record: RecordRow, session: int, stamp: tuple[int, int, int, str]) -> int:
         key = self._chain().base + record.seq
@@ -234,38 +182,18 @@ class Ledger:
     def events(self, session_id: str) -> list[EventRow]:
         """All events of a session in order; empty when it is unknown."""
         with self._guard():
-            number, last_n, _ = self._session(session_id)
-            if number is None:
-                return []
-            base = number * EVENTS_PER_SESSION
-            found = self._db.execute(
-                "SELECT e.id - ?, e.name, e.data, e.state, e.table_version, e.utc_ms, e.boot_ms,"
-                " b.id, e.quality FROM event e JOIN boot b ON b.n = e.boot"
-                " WHERE e.id BETWEEN ? AND ? ORDER BY e.id",
-                (base, base + 1, base + last_n),
-            )
-            return [
-                EventRow(
-                    session_id,
-                    n,
-                    name,
-                    plain.loads_object(data),
-                    state,
-                    version,
-                    Stamp(utc, boot, boot_id, Quality(quality)),
-                )
-                for n, name, data, state, version, utc, boot, boot_id, quality in found
-            ]
+            return sessions.events(self._db, session_id)
 
     def sessions(self, *, open_only: bool = False, limit: int = 100) -> list[SessionRow]:
         """Newest first, at most MAX_ROWS."""
         where = "WHERE s.open = 1" if open_only else ""
+        newest = f"{where} ORDER BY s.n DESC LIMIT ?"
         with self._guard():
-            return self._sessions(f"{where} ORDER BY s.n DESC LIMIT ?", (min(limit, MAX_ROWS),))
+            return sessions.rows(self._db, newest, (min(limit, MAX_ROWS),))
 
     def session(self, session_id: str) -> SessionRow | None:
         with self._guard():
-            return next(iter(self._sessions("WHERE s.id = ?", (session_id,))), None)
+            return next(iter(sessions.rows(self._db, "WHERE s.id = ?", (session_id,))), None)
 
     def head(self) -> Head:
         """The newest record of the current chain."""
@@ -294,7 +222,7 @@ class Ledger:
     def record_of(self, session_id: str) -> list[RecordRow]:
         """The records of one session, in order."""
         with self._guard():
-            number, last_n, _ = self._session(session_id)
+            number, last_n, _ = sessions.find(self._db, session_id)
             if number is None:
                 return []
             base = number * EVENTS_PER_SESSION
@@ -332,9 +260,13 @@ class Ledger:
         """The file belongs to one station; a new one gets the station's name and a chain."""
         with self._guard():
             owner = self._meta("station")
-        if not self.station and owner:
+        if not self.station:
+            if owner is None:
+                raise LedgerMissing(
+                    "LED-002", f"{self.path} holds nothing yet; run the service once"
+                )
             self.station = owner
-        elif owner is None and self.station:
+        elif owner is None:
             with self._write():
                 self._db.execute("INSERT INTO meta VALUES ('station', ?)", (self.station,))
                 self._db.execute("INSERT INTO chain(id) VALUES (?)", (new_chain(),))
@@ -361,34 +293,6 @@ class Ledger:
         chain = outbox.chain_of(self._db)
         assert chain is not None
         return chain
-
-    def _session(self, session_id: str) -> tuple[int | None, int, str | None]:
-        row = self._db.execute(
-            "SELECT n, last_n, terminal FROM session WHERE id = ?", (session_id,)
-        ).fetchone()
-        return (None, 0, None) if row is None else (row[0], row[1], row[2])
-
-    def _sessions(self, where: str, values: tuple[object, ...]) -> list[SessionRow]:
-        return [
-            SessionRow(
-                id=row[0],
-                evse=row[1],
-                terminal=row[2],
-                state=row[3],
-                open=bool(row[4]),
-                started=Stamp(row[5], row[6], row[7], Quality(row[8])),
-                updated=Stamp(row[9], row[10], row[11], Quality(row[12])),
-            )
-            for row in self._db.execute(_SESSION + where, values)
-        ]
-
-    def _stamp(self, stamp: Stamp) -> tuple[int, int, int, str]:
-        find = "SELECT n FROM boot WHERE id = ?"
-        number = self._db.execute(find, (stamp.boot_id,)).get
-        if number is None:
-            self._db.execute("INSERT INTO boot(id) VALUES (?)", (stamp.boot_id,))
-            number = self._db.last_insert_rowid()
-        return stamp.utc_ms, stamp.boot_ms, number, str(stamp.quality)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:

@@ -43,6 +43,18 @@ class RecordRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Append:
+    """One durable step: an event, where its session stands now, and maybe a signed record."""
+
+    event: EventRow
+    evse: str | None
+    terminal: str
+    open: bool
+    record: RecordRow | None = None
+    card_mac: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRow:
     """Where a session stands. `started` and `updated` are the stamps of its first and last event."""
 

@@ -1,5 +1,7 @@
 """From the outbox to the back end: CloudEvents over MQTT, delivered when a signed ack says so."""
 
-from agent.uplink.uplink import Uplink, UplinkConfig, UplinkTiming
+from agent.uplink.config import UplinkConfig, UplinkTiming
+from agent.uplink.drain import DrainTiming
+from agent.uplink.uplink import Uplink
 
-__all__ = ["Uplink", "UplinkConfig", "UplinkTiming"]
+__all__ = ["DrainTiming", "Uplink", "UplinkConfig", "UplinkTiming"]

@@ -66,6 +66,19 @@ def test_what_was_appended_is_there_after_reopening(path: Path) -> None:
     again.close()
 
 
+def test_names_of_an_event_are_short_ascii(ledger: Ledger) -> None:
+    for wrong in (event("", 1), event("s", 1, "ü"), event("s", 1, "tap", "x" * 101)):
+        with pytest.raises(LedgerError, match="LED-010"):
+            ledger.append(wrong, evse=None, terminal="t", open=True)
+
+
+def test_records_of_an_unknown_session_or_chain_are_none(ledger: Ledger) -> None:
+    fill(ledger, 1)
+    assert ledger.record_of("nobody") == []
+    assert ledger.records(1, 10, "f" * 32) == []
+    assert ledger.records(0, 10, ledger.head().chain) == ledger.records(1, 10)
+
+
 def test_sessions_come_newest_first_and_open_ones_alone(ledger: Ledger) -> None:
     for number in range(1, 6):
         ledger.append(event(f"s{number}", 1), evse="E1", terminal="t1", open=number % 2 == 1)
@@ -153,6 +166,7 @@ def test_a_record_must_continue_the_chain(ledger: Ledger) -> None:
         dataclasses.replace(good, type="settlement"),
         dataclasses.replace(good, session_id="s1"),
         dataclasses.replace(good, jws=good.jws + "A"),
+        dataclasses.replace(good, jws="garbage"),
         ledger.records(1, 1)[0],
     ]
     for row in wrong:
@@ -262,6 +276,11 @@ def test_missing_and_foreign_files_are_refused(path: Path, tmp_path: Path) -> No
     with pytest.raises(LedgerForeign, match="LED-004"):
         Ledger.open(other, STATION)
     assert other.read_bytes() == before
+    whoever = Ledger.open(path, None, create=False)
+    assert whoever.station == STATION
+    whoever.close()
+    with pytest.raises(LedgerMissing, match=r"LED-002.*holds nothing yet"):
+        Ledger.open(tmp_path / "fresh.db", None)
     newer = apsw.Connection(str(path))
     newer.pragma("user_version", 99)
     newer.close()

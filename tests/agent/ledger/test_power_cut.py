@@ -6,11 +6,12 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 from support import powercut
 from support.ledger_rows import KEY, STATION, event, record
 
-from agent.ledger import Ledger, LedgerFull
+from agent.ledger import Ledger, LedgerFailed, LedgerFull
 from agent.ledger import open as open_module
 from agent.trust.chain import verify_records
 from agent.trust.keys import KeySet
@@ -151,6 +152,31 @@ def test_a_full_disk_refuses_the_step_and_keeps_the_rest(tmp_path: Path) -> None
         ledger.close()
         again = Ledger.open(path, STATION)
         assert [row.n for row in again.events("s")] == list(range(1, stored + 2))
+        again.close()
+
+
+def test_after_the_disk_failed_nothing_is_believed_until_it_is_reopened(tmp_path: Path) -> None:
+    """The kernel may have dropped what it could not write: the next sync would lie."""
+    path = tmp_path / "ledger.db"
+    with powercut.mounted() as vfs:
+        ledger = Ledger.open(path, STATION)
+        ledger.append(event("s", 1), evse=None, terminal="t", open=True)
+
+        def fail(number: int, kind: str, name: str) -> None:
+            if kind == "sync":
+                raise apsw.IOError("the card is worn out")
+
+        vfs.disk.on_operation = fail
+        with pytest.raises(LedgerFailed, match="LED-007"):
+            ledger.append(event("s", 2), evse=None, terminal="t", open=True)
+        vfs.disk.on_operation = None
+        with pytest.raises(LedgerFailed, match="since then every call is refused"):
+            ledger.events("s")
+        with pytest.raises(LedgerFailed):
+            ledger.append(event("s", 2), evse=None, terminal="t", open=True)
+        ledger.close()
+        again = Ledger.open(path, STATION)
+        assert [row.n for row in again.events("s")] in ([1], [1, 2])
         again.close()
 
 
