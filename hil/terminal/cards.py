@@ -92,7 +92,7 @@ _ALL = (
         "fuel",
         "fuel card",
         _hex("04112233445566"),
-        aids=(_hex("a000000083000001"),),
+        aids=(_hex("a000000830000001"),),
         result=NOT_FOR_THIS_CARD,
     ),
     Card("unreadable", "", b"", result=UNREADABLE, readable=False),

@@ -107,7 +107,7 @@ class Payments:
         except Declined as refusal:
             await self._decline("reserve", refusal.code)
             return
-        await self._settle("reserve", booked, with_currency=0x49 in fields)
+        await self._settle("reserve", booked, fields)
 
     async def _card_for(self, fields: dict[int, bytes]) -> Card:
         """The card read just before, else the one that comes now. Raises Aborted."""
@@ -191,7 +191,7 @@ class Payments:
             await talk.abort(refusal.code)
             return
         await self._ask_host()
-        await self._settle(command, booked, with_currency=0x49 in fields)
+        await self._settle(command, booked, fields)
 
     async def _enquire(self, *, has_tags: bool) -> None:
         """06 23 for receipt FFFF: always ends with an Abort, which is no failure."""
@@ -245,14 +245,20 @@ class Payments:
         desk.bank.note_result(result)
         await talk.abort(code)
 
-    async def _settle(self, command: str, booked: Booked, *, with_currency: bool) -> None:
+    async def _settle(self, command: str, booked: Booked, asked: dict[int, bytes]) -> None:
         """From the host's yes to the Completion. The transaction is final once the ECR has answered
         all that must be answered; before that it is taken back."""
         desk, talk = self._desk, self._talk
         store, switches = desk.store, desk.switches
         card = CARDS[booked.hold.card]
-        show_currency = with_currency or store.memory.sends_currency
-        result = results.money_result(booked, card, store, switches, with_currency=show_currency)
+        result = results.money_result(
+            booked,
+            card,
+            store,
+            switches,
+            with_currency=0x49 in asked or store.memory.sends_currency,
+            with_tags=codec.TLV in asked or store.memory.tlv_allowed,
+        )
         slips: list[bytes] = []
         if booked.kind != "hold" or switches.print_hold:
             lines = results.receipt_lines(booked, store)

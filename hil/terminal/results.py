@@ -61,9 +61,16 @@ def _clear_card_data(card: Card) -> bytes:
 
 
 def money_result(
-    booked: Booked, card: Card, store: Store, switches: Switches, *, with_currency: bool
+    booked: Booked,
+    card: Card,
+    store: Store,
+    switches: Switches,
+    *,
+    with_currency: bool,
+    with_tags: bool,
 ) -> bytes:
-    """04 0F for an executed hold, capture or release, fields in table order."""
+    """04 0F for an executed hold, capture or release, fields in table order. Currency and TLV are
+    sent only to an ECR that sends them itself."""
     memory, now = store.memory, store.now()
     parts = [
         b"\x27\x00",
@@ -85,7 +92,7 @@ def money_result(
         b"\x8a" + bytes([card.card_type]),
         b"\x8b" + ll(card.label.encode() + b"\0"),
     ]
-    if memory.tlv_allowed:
+    if with_tags:
         parts.append(_money_tags(booked, card, switches))
     if switches.unknown_bmp:
         parts.append(UNKNOWN_BMP)

@@ -150,7 +150,7 @@ def test_rfid_girocard_and_fuel_card_look_different(bench: Bench) -> None:
     assert "4307" not in rfid
     girocard = bench.tap_and_read("girocard").messages[0]
     assert "62216010 41020005 430aa0000003591010028001".replace(" ", "") in girocard
-    assert "a000000083" in bench.tap_and_read("fuel").messages[0]
+    assert "4308a00000083" in bench.tap_and_read("fuel").messages[0]
 
 
 def test_a_phone_shows_another_uid_and_the_same_token(bench: Bench) -> None:
@@ -498,8 +498,10 @@ def test_intermediate_status_only_when_registered_for_it(bench: Bench) -> None:
 
 def test_tags_in_results_only_when_allowed_and_unknown_ones_by_switch(bench: Bench) -> None:
     assert "1f2b" not in bench.hold().apdu.hex()
+    asked = bench.ecr.command("06220e0400000000100049097819420600")
+    assert "1f2b" in asked.result().apdu.hex()  # also an empty container asks for tags
     bench.ecr.register("3e", "0978" + "0600")
-    assert "1f2b0400000976" in bench.hold().apdu.hex()
+    assert "1f2b0400000977" in bench.hold().apdu.hex()
     bench.ask("set", unknown_tlv=True, unknown_bmp=True)
     text = bench.hold().apdu.hex()
     assert "1f7e021020" in text
