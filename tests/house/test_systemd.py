@@ -1,8 +1,10 @@
 """The unit and its companions, judged by systemd's own tools."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,29 @@ def test_the_units_commands_are_real_ones() -> None:
         assert command is not None, line
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known, line
+
+
+def test_the_withdrawal_needs_no_credential(tmp_path) -> None:
+    """ExecStopPost sees none under systemd 252; without ports it fails for them, not for the configuration."""
+    shutil.copy2(ROOT / "config" / "station.yaml", tmp_path)
+    shutil.copytree(ROOT / "config" / "tariffs", tmp_path / "tariffs")
+    config = tmp_path / "station.yaml"
+    text = config.read_text()
+    assert "{credential: zvt-password}" in text
+    config.write_text(text.replace("/dev/energy-bus", str(tmp_path / "no-such-port")))
+    (line,) = settings()["ExecStopPost"]
+    words = line.replace("/etc/voltill/station.yaml", str(config)).split()[1:]
+    environ = {name: value for name, value in os.environ.items() if name != "CREDENTIALS_DIRECTORY"}
+    done = subprocess.run(
+        [sys.executable, "-m", "agent.cli.main", *words],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "no-such-port" in done.stderr
 
 
 def test_user_and_folders_are_understood(tmp_path) -> None:
