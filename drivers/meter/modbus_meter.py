@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -62,6 +63,10 @@ def open_meter(spec: MeterSpec, bus: Bus, env: DriverEnv) -> ModbusMeter:
     options.check(1 <= spec.unit <= 247, f"unit is {spec.unit}; expected 1 to 247")
     options.done()
     return ModbusMeter(model, spec, bus, env, timing, rated)
+
+
+def _shown(number: Fraction) -> str:
+    return f"{Decimal(number.numerator) / number.denominator:.6g}"
 
 
 def timing_of(options: Options, default: DeviceTiming) -> DeviceTiming:
@@ -250,7 +255,7 @@ class ModbusMeter:
         if not value.low <= number <= value.high:
             raise _Unusable(
                 ReadingState.OUT_OF_RANGE,
-                f"MTR-014: {name} reads {round(number)}; expected {value.low} to {value.high}",
+                f"MTR-014: {name} reads {_shown(number)}; expected {value.low} to {value.high}",
                 answer.received_ms,
             )
         return number, raw

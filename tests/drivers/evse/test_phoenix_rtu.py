@@ -368,6 +368,43 @@ def test_a_withdraw_at_any_point_of_a_release_wins(at: int) -> None:
     asyncio.run(main())
 
 
+def test_a_withdraw_ends_waiting_releases_too() -> None:
+    async def main() -> None:
+        device = controller()
+        evse, bus, *_ = setup(device)
+        releases = [asyncio.create_task(evse.release(16_000, 60)) for _ in range(3)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await evse.withdraw()
+        for release in releases:
+            with pytest.raises(DeviceUnavailable, match="EVS-009"):
+                await release
+        assert device.coils[20000] == 0
+        await bus.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_coil_that_does_not_stick_is_an_error(value: int) -> None:
+    async def main() -> None:
+        device = controller()
+        evse, bus, port, *_ = setup(device)
+
+        def stuck(frame: bytes, reply: bytes) -> list[tuple[float, bytes]]:
+            device.coils[20000] = 1 - value
+            return prompt(frame, reply)
+
+        port.script = stuck
+        with pytest.raises(
+            DeviceUnavailable, match=f"EVS-003.*20000 reads {1 - value} after {value}"
+        ):
+            await (evse.release(16_000, 60) if value else evse.withdraw())
+        await bus.close()
+
+    asyncio.run(main())
+
+
 def test_a_cancelled_release_keeps_its_lease() -> None:
     async def main() -> None:
         device = controller()

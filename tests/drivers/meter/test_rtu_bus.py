@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 
 import pytest
 from support.rtu_slave import Clock, Log, Port, Registers, driver_env, prompt
@@ -97,6 +98,41 @@ def test_cancelled_requests_leave_no_reply_behind() -> None:
                 failed += 1
         assert right > 10, f"seed {seed}"
         assert cancelled > 3, f"seed {seed}"
+        await bus.close()
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_request_that_waits_is_never_sent() -> None:
+    async def main() -> None:
+        bus, port, _, _ = setup(unit())
+        first = asyncio.create_task(bus.read_input(1, 0, timing=FAST))
+        second = asyncio.create_task(bus.read_input(1, 1, timing=FAST))
+        third = asyncio.create_task(bus.read_input(1, 2, timing=FAST))
+        await asyncio.sleep(0)
+        second.cancel()
+        assert await first == (100,)
+        assert await third == (102,)
+        assert [frame[3] for frame in port.frames] == [0, 2]
+        await bus.close()
+
+    asyncio.run(main())
+
+
+def test_a_reply_in_the_buffer_counts_although_the_loop_was_busy() -> None:
+    """The process stalls until after the deadline; what has arrived meanwhile is looked at first."""
+
+    async def main() -> None:
+        bus, port, _, _ = setup(unit())
+        await bus.read_input(1, 0, timing=FAST)
+
+        def stall(_frame: bytes, reply: bytes) -> list[tuple[float, bytes]]:
+            asyncio.get_running_loop().call_later(0.002, time.sleep, 0.2)
+            return [(0.01, reply)]
+
+        port.script = stall
+        assert await bus.read_input(1, 1, timing=FAST) == (101,)
+        assert bus.status()["timeouts"] == 0
         await bus.close()
 
     asyncio.run(main())
