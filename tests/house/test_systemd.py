@@ -97,7 +97,7 @@ def test_the_units_commands_are_real_ones() -> None:
 
 
 def test_the_withdrawal_needs_no_credential(tmp_path) -> None:
-    """ExecStopPost sees none under systemd 252; without ports it fails for them, not for the configuration."""
+    """ExecStopPost sees none under systemd 252; without ports it fails for those alone."""
     shutil.copy2(ROOT / "config" / "station.yaml", tmp_path)
     shutil.copytree(ROOT / "config" / "tariffs", tmp_path / "tariffs")
     config = tmp_path / "station.yaml"
