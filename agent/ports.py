@@ -144,10 +144,9 @@ class Evidence:
 
 
 class Verdict(StrEnum):
-    """The agent's word on evidence: durable, or not.
-
-    After REJECT the verb tells the terminal no, or undoes the command where the terminal does not wait
-    for an answer, and returns `Unknown` whatever the terminal says then (design §2 rule 14)."""
+    """The agent's word on evidence: durable, or not. After REJECT the verb tells the terminal no (or
+    undoes the command where the terminal waits for no answer) and returns `Unknown` whatever the
+    terminal says then (design §2 rule 14)."""
 
     STORED = "stored"
     REJECT = "reject"
@@ -329,8 +328,7 @@ class SigningMeter(Protocol):
 
 
 class EvseState(StrEnum):
-    """What the charge controller sees (after the pilot states of IEC 61851-1). UNKNOWN and FAULT never mean
-    unplugged."""
+    """After the pilot states of IEC 61851-1. UNKNOWN and FAULT never mean unplugged."""
 
     UNKNOWN = "unknown"
     UNPLUGGED = "unplugged"
@@ -344,13 +342,12 @@ class EvseState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EvseTransaction:
-    """A charge that a controller keeps books of by itself (EVerest). `ref` is its own id for it, `token`
-    what it was authorised with: a token that is not ours belongs to somebody else's session, which must be
-    left alone. `begin` and `end` are the register at its two ends; what is billed is their difference,
-    not the last reading that happened to arrive. `signed` is a signed meter value as it came."""
+    """A charge that a controller keeps books of by itself (EVerest). A `token` that is not ours is
+    somebody else's session and must be left alone. `begin` and `end` are the register at its two ends:
+    their difference is billed. `signed` is a signed meter value as it came."""
 
-    ref: str
-    token: str | None = None
+    ref: str  # the controller's own id
+    token: str | None = None  # what it was authorised with
     begin: Reading | None = None
     end: Reading | None = None
     signed: str | None = None
@@ -367,8 +364,7 @@ class EvseSnapshot:
     estop: bool = False
     fault_codes: tuple[str, ...] = ()
     limit_ma: int | None = None
-    # A controller that meters by itself passes its reading on here.
-    reading: Reading | None = None
+    reading: Reading | None = None  # of a controller that meters by itself
     transaction: EvseTransaction | None = None
 
 

@@ -26,6 +26,7 @@ def answer(
     terminal_id: str | None = TID,
     known: tuple[dict[str, Any], ...] = (),
     known_open: tuple[int, ...] = (),
+    complete: bool = True,
 ) -> Answer:
     return Answer(
         terminal_id,
@@ -33,6 +34,7 @@ def answer(
         seen,
         frozenset(ref_key(ref) for ref in known),
         frozenset(known_open),
+        complete,
     )
 
 
@@ -113,6 +115,45 @@ HOLDS: list[tuple[str, Session, Answer, E | None]] = [
 )
 def test_hold(session: Session, said: Answer, event: E | None) -> None:
     judged = judge_hold(session, said)
+    assert (None if judged is None else judged.event) == event
+
+
+PART: list[tuple[str, Session, Answer, E | None]] = [
+    ("seen, listed", SEEN, answer((OURS,), complete=False), E.HOLD_FOUND),
+    ("seen, not listed", SEEN, answer((5,), complete=False), None),
+    ("blind, nothing listed", BLIND, answer((), complete=False), None),
+    ("blind, only known listed", BLIND, answer((5,), known_open=(5,), complete=False), None),
+    (
+        "blind, adopted",
+        BLIND,
+        answer((240,), last(5000, NEW_HOLD), complete=False),
+        E.HOLD_FOUND,
+    ),
+    ("capture, listed", CAPTURE, answer((OURS,), complete=False), E.STILL_OPEN),
+    ("capture, not listed", CAPTURE, answer((5,), complete=False), None),
+    ("capture, not listed, evidence stored", CAPTURE_SEEN, answer((5,), complete=False), None),
+    (
+        "capture, not listed, confirmed",
+        CAPTURE,
+        answer((5,), last(480, RESULT), complete=False),
+        E.CONFIRMED,
+    ),
+    ("release, not listed", RELEASE, answer((), complete=False), None),
+]
+
+
+@pytest.mark.parametrize(
+    ("session", "said", "event"), [p[1:] for p in PART], ids=[p[0] for p in PART]
+)
+def test_a_list_that_is_not_whole_proves_no_absence(
+    session: Session, said: Answer, event: E | None
+) -> None:
+    judge = {
+        S.HOLD_UNCLEAR: judge_hold,
+        S.CAPTURE_UNCLEAR: judge_capture,
+        S.RELEASE_UNCLEAR: judge_release,
+    }[session.state]
+    judged = judge(session, said)
     assert (None if judged is None else judged.event) == event
 
 
