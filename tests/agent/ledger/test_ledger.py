@@ -314,6 +314,24 @@ def test_a_damaged_file_is_refused_and_not_touched(path: Path, with_log: bool) -
     assert [file.read_bytes() for file in files] == before
 
 
+def test_damage_that_nobody_would_touch_on_opening_is_found(path: Path) -> None:
+    """One page of old events: the head and the sessions can be read all the same."""
+    ledger = Ledger.open(path, STATION)
+    fill(ledger, 200)
+    ledger.checkpoint()
+    pages = ledger._db.execute(
+        "SELECT pageno FROM dbstat WHERE name = 'event' AND pagetype = 'leaf' ORDER BY pageno"
+    ).fetchall()
+    ledger.close()
+    content = bytearray(path.read_bytes())
+    (page,) = pages[3]
+    content[(page - 1) * 1024 : page * 1024] = b"\xa5" * 1024
+    path.write_bytes(content)
+    with pytest.raises(LedgerDamaged, match="LED-003"):
+        Ledger.open(path, STATION)
+    assert path.read_bytes() == content
+
+
 def test_a_newest_record_that_was_changed_is_seen_on_opening(path: Path) -> None:
     ledger = Ledger.open(path, STATION)
     fill(ledger, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -60,8 +61,8 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 @contextlib.asynccontextmanager
-async def broker_that(handler: Handler) -> AsyncIterator[int]:
-    """A raw TCP server in place of a broker."""
+async def broker_that(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A raw TCP or TLS server in place of a broker."""
 
     async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -69,7 +70,7 @@ async def broker_that(handler: Handler) -> AsyncIterator[int]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(closing, "127.0.0.1", 0)
+    server = await asyncio.start_server(closing, "127.0.0.1", 0, ssl=tls)
     async with server:
         yield server.sockets[0].getsockname()[1]
 
@@ -191,6 +192,32 @@ def test_the_brokers_limits_are_passed_on() -> None:
             await pipe.open()
             await heard.until(lambda: heard.limits)
             assert heard.limits == Limits(7, 40_000 - 1024)
+            pipe.close()
+
+    asyncio.run(main())
+
+
+def test_packets_that_share_a_tls_record_are_all_read(tmp_path: Path) -> None:
+    """After the first the descriptor is silent; the others wait decrypted inside the TLS layer."""
+    authority = Mosquitto(tmp_path, tls=True)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tmp_path / "mosquitto/broker.pem", tmp_path / "mosquitto/broker-key.pem")
+
+    async def main() -> None:
+        async def burst(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1000)
+            writer.write(b"\x20\x03\x00\x00\x00")
+            await reader.read(1000)
+            writer.write(b"\x90\x05\x00\x01\x00\x01\x01")
+            writer.write(b"".join(b"\x30\x05\x00\x01b\x00" + bytes([n]) for n in range(6)))
+            await reader.read(1000)
+
+        async with broker_that(burst, server) as port:
+            heard = Heard()
+            pipe = pipe_to(port, heard, tls=True, ca=authority.ca)
+            await pipe.open()
+            await heard.until(lambda: len(heard.messages) == 6)
+            assert [payload[0] for _, payload in heard.messages] == list(range(6))
             pipe.close()
 
     asyncio.run(main())
