@@ -16,7 +16,7 @@ EXPIRY = "2912"
 UID_BYTES = 10
 # A BMP number and TLV tags that no table has.
 UNKNOWN_BMP = bytes.fromhex("99010203")
-UNKNOWN_TAGS = bytes.fromhex("1f7e021020ff5503aabbcc")
+UNKNOWN_TAGS = bytes.fromhex("1f7e021020" + "e7041f7d0110")
 
 TEXTS = {
     0x05: "Declined",
