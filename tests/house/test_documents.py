@@ -6,7 +6,7 @@ import sys
 import tomllib
 
 import pytest
-from support.tree import ROOT, text_files
+from support.tree import ROOT, relative, text_files
 
 from agent.cli.main import COMMANDS as VOLTILL_COMMANDS
 
@@ -22,7 +22,7 @@ def fenced(text: str) -> str:
     )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_commands_that_are_shown_exist(page) -> None:
     shown = fenced(page.read_text())
     ours = set(re.findall(r"(?:^|\s)voltill ([a-z][a-z-]*)", shown))
@@ -41,7 +41,7 @@ def test_the_two_commands_open_the_readme() -> None:
     assert re.search(r"git clone .*\n\./dev demo", first_block[1])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_links_to_our_own_files_lead_somewhere(page) -> None:
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
@@ -64,10 +64,12 @@ def test_changelog_form() -> None:
 
 def test_decision_records_are_numbered_and_whole() -> None:
     records = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text()
     numbers = [int(path.name[:4]) for path in records]
     assert numbers == list(range(1, len(records) + 1))
     for path in records:
         text = path.read_text()
+        assert f"]({path.name})" in index, f"{path.name} is not in the index"
         assert re.match(rf"# {path.name[:4]}: \S", text), path.name
         for heading in ("## Status", "## Context", "## Decision", "## Consequences"):
             assert heading in text, f"{path.name} lacks {heading}"
