@@ -399,9 +399,18 @@ def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 class Process:
+    """`python -m hil terminal`; killed at the end of the test if it still lives."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.process = self.start()
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=10)
 
     def start(self) -> "subprocess.Popen[str]":
         paths = ("link", "control", "store", "ledger")
@@ -422,8 +431,15 @@ class Process:
         return self.process.returncode
 
 
-def test_the_process_survives_sigkill_with_its_memory_and_leaves_nothing(tmp_path: Path) -> None:
-    process = Process(tmp_path)
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    with Process(tmp_path) as process:
+        yield process
+
+
+def test_the_process_survives_sigkill_with_its_memory_and_leaves_nothing(
+    tmp_path: Path, process: Process
+) -> None:
     ecr = Ecr(tmp_path / "link")
     ecr.register("36")
     ask(tmp_path / "control", do="tap", card="visa")
