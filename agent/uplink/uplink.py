@@ -28,6 +28,7 @@ Log = Callable[..., None]
 # Messages in, waiting to be looked at: acks are cumulative and repeated, so more may be dropped.
 MAX_INBOX = 256
 MAX_STATE_BYTES = 4096
+UPL_REFUSED = "UPL-012"
 # A back end that says it is away makes silence less suspicious: the watchdog is this much slower then.
 PATIENCE_WHEN_AWAY = 8
 
@@ -89,7 +90,7 @@ class Uplink:
         self._conn = 0
         self._failures = 0
         self._trouble: Trouble | None = None
-        self._told: set[str] = set()  # kinds of trouble logged since the link was last up
+        self._told: set[str] = set()  # kinds of trouble logged since the link last came up
         self._lost_at: int | None = None
         self._up_at: int | None = None
         self._progress_at = 0
@@ -339,16 +340,25 @@ class Uplink:
             self._last_ack = self._now()
             if result.newly_acked or result.holes:
                 self._progress_at = self._boot_ms()
-            for seq, code in result.parked:
-                self._alarm(
-                    "UPL-012", "record_refused", f"the back end refuses record {seq}: {code}"
-                )
+            self._tell_refused(result.parked)
         self._drain.acked(result, self._boot_ms())
         await self._look_at_outbox()
         if result.newly_acked:
             # Records get through again, and signed by someone we know.
             for code in ("UPL-010", "UPL-014"):
                 self._alarms.pop(code, None)
+
+    def _tell_refused(self, parked: tuple[tuple[int, str], ...]) -> None:
+        """One line for each reason in an ack: a back end that knows no key refuses thousands."""
+        for reason in dict.fromkeys(code for _, code in parked):
+            seqs = [seq for seq, code in parked if code == reason]
+            known = f"{UPL_REFUSED} {reason}" in self._told
+            self._told.add(f"{UPL_REFUSED} {reason}")
+            which = f"record {seqs[0]}" if len(seqs) == 1 else f"{len(seqs)} from {seqs[0]} on"
+            text = f"the back end refuses records: {reason} ({which}); they are set aside"
+            self._alarms[UPL_REFUSED] = text
+            if not known:
+                self._log("record_refused", level="error", id=UPL_REFUSED, text=text)
 
     def _alarm(self, code: str, event: str, text: str) -> None:
         """Kept in the status; logged when its text is new, not with every repetition."""

@@ -252,7 +252,15 @@ def test_refused_records_are_parked_and_alarmed(
             backend.ack(refused=[{"seq": 2, "code": "schema"}])
             await rig.unacked(0)
             await rig.until(lambda: rig.uplink.status()["parked"] == 1)
-            assert "record 2: schema" in rig.uplink.status()["alarms"]["UPL-012"]
+            assert "schema (record 2)" in rig.uplink.status()["alarms"]["UPL-012"]
+            # A reason is logged once, not with every record it meets.
+            backend.ack(refused=[{"seq": 1, "code": "schema"}, {"seq": 3, "code": "key"}])
+            await rig.until(lambda: rig.uplink.status()["parked"] == 3)
+            assert [line["id"] for line in rig.events("record_refused")] == ["UPL-012"] * 2
+            # Once it knows better, it asks for them.
+            backend.ack(holes=[1, 2])
+            await rig.until(lambda: rig.uplink.status()["parked"] == 1)
+            await _threaded(lambda: backend.wait(lambda: backend.arrivals[3:] == [1, 2]))
 
     asyncio.run(main())
 
