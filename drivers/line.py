@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import select
 import stat
 import termios
 from typing import Any, Protocol
@@ -109,6 +110,14 @@ def _descriptor(port: Any) -> int | None:
         return None
 
 
+def _hung_up(fd: int) -> bool:
+    """A pulled adapter and a closed pty master both report it; an idle line does not."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    ended = select.POLLHUP | select.POLLERR | select.POLLNVAL
+    return any(events & ended for _, events in poll.poll(0))
+
+
 class _Inbox:
     """Bytes that arrived, and whoever waits for them."""
 
@@ -182,15 +191,9 @@ class _DescriptorLine:
             return
         if data:
             self._inbox.arrived(data)
-        elif stat.S_ISSOCK(os.fstat(self._fd).st_mode) or _is_pty(self._inbox.name):
+        elif stat.S_ISSOCK(os.fstat(self._fd).st_mode) or _hung_up(self._fd):
+            # Without either, a tty that pyserial opened (VMIN 0) only says that nothing is there.
             self._gone("hung up; unplugged?")
-        else:
-            # A tty with VMIN 0 answers a spurious wake-up with no bytes; a pulled adapter reports
-            # readiness for ever. The status line tells which it is.
-            try:
-                termios.tcgetattr(self._fd)
-            except termios.error:
-                self._gone("hung up; unplugged?")
 
     def _writable(self) -> None:
         try:

@@ -25,6 +25,7 @@ from hil.common.control import ask
 
 READY_S = 30.0  # two busy cores
 STOP_S = 75.0  # the agent ends running sessions within 60 s when told to stop
+POLL_S = 0.05
 LOG_LINES_MAX = 100_000
 
 Event = dict[str, Any]
@@ -274,6 +275,15 @@ class Rig:
     def tell(self, name: str, do: str, **request: Any) -> dict[str, Any]:
         """One request to a simulator's control socket."""
         return ask(self.socket(name), do=do, **request)
+
+    def tap(self, card: str, timeout_s: float = READY_S) -> None:
+        """A driver taps while the terminal asks for a card."""
+        limit = time.monotonic() + timeout_s
+        while not self.tell("terminal", "state")["reading_card"]:
+            if time.monotonic() > limit:
+                raise RigError(f"the terminal asked for no card within {timeout_s} s")
+            time.sleep(POLL_S)
+        self.tell("terminal", "tap", card=card)
 
     # --- the agent --------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ TARIFF = ROOT / "config" / "tariffs" / "adhoc.yaml"
 BROKERS = ROOT / ".venv-broker"
 # Fixed by config/demo.yaml, which the agent reads unchanged.
 PORTS = Ports(broker=18831, proxy=18830)
+TENANT = "demo"
 PASSWORD = "123456"
 POWER_W = 360_000
 FAILED, INTERRUPTED = 1, 130
@@ -61,7 +62,7 @@ def demo_rig(directory: Path, broker: Broker) -> Rig:
         directory,
         CONFIG,
         PORTS,
-        "abc",
+        TENANT,
         broker,
         protocol=protocol,
         charger_options=("--load-w", str(POWER_W), "--pace"),

@@ -12,8 +12,8 @@ from typing import Any
 from hil.demo.say import Voice
 from hil.rig import Event, Rig, voltill_command
 
-STATION = "DE*ABC*S1"
-EVSE = "DE*ABC*E1"
+STATION = "DE*VLT*S1"
+EVSE = "DE*VLT*E1"
 HOLD_MINOR = 5000
 CHARGE_WH = 1200  # enough to see kilowatt-hours and cents move
 SAMPLES = 6
@@ -118,8 +118,7 @@ class Tour:
     def _tap(self) -> None:
         v = self.voice
         v.step(f"The driver taps a card: hold {euro(HOLD_MINOR)}")
-        self.rig.tell("terminal", "wait_reading", timeout_s=STEP_S)
-        self.rig.tell("terminal", "tap", card=CARD)
+        self.rig.tap(CARD)
         self.session = str(self._reach("authorizing")["session"])
         v.says("agent", f"session {self.session}: intent durable, then 06 22 to the terminal")
         self._reach("approved")
@@ -170,8 +169,7 @@ class Tour:
     def _stop(self) -> None:
         v = self.voice
         v.step("The same card stops the session")
-        self.rig.tell("terminal", "wait_reading", timeout_s=STEP_S)
-        self.rig.tell("terminal", "tap", card=CARD)
+        self.rig.tap(CARD)
         self._reach("stopping")
         v.says("agent", "release withdrawn; waits for controller and meter to prove the stop")
         self._reach("recording")

@@ -127,12 +127,6 @@ def wait_state(rig: Rig, *states: str, since: int = 0) -> str:
     return str(rig.log.wait(state_is(*states), since=since)["session"])
 
 
-def tap(rig: Rig, card: str = "visa") -> None:
-    """A driver taps when the terminal asks for a card."""
-    rig.tell("terminal", "wait_reading", timeout_s=30)
-    rig.tell("terminal", "tap", card=card)
-
-
 def four_way(rig: Rig) -> dict[str, Any]:
     """The independent check; its findings must be empty."""
     voltill = f"{sys.executable} -m agent.cli.main"

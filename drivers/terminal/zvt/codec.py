@@ -75,10 +75,10 @@ class Apdu:
         """The last bitmap or positional part called `name`."""
         if name in self.parts:
             return self.parts[name]
-        number = BY_NAME[name].number
+        bmp = BY_NAME.get(name)
         for item in reversed(self.items):
-            if item.number == number and isinstance(item.value, bytes):
-                return BMPS[number].show(item.value)
+            if bmp is not None and item.number == bmp.number and isinstance(item.value, bytes):
+                return bmp.show(item.value)
         return None
 
     def integer(self, name: str) -> int | None:
