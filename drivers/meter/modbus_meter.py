@@ -19,7 +19,7 @@ from agent.ports import DriverEnv, LineSpec, MeterIdentity, MeterSpec
 from agent.values import Reading, ReadingState
 from drivers.meter.catalogue import Block, Model, SerialNumber, Value, load_model
 from drivers.meter.modbus import BusError, ExceptionReply, Function, Request
-from drivers.meter.options import Options
+from drivers.meter.options import Options, timing_of
 from drivers.meter.plausible import UNKNOWN_RATED_POWER_W, RegisterWatch, most_rise_wh
 from drivers.meter.rtu import Answer, Bus, open_bus, unavailable
 from drivers.meter.timing import DeviceTiming
@@ -67,20 +67,6 @@ def open_meter(spec: MeterSpec, bus: Bus, env: DriverEnv) -> ModbusMeter:
 
 def _shown(number: Fraction) -> str:
     return f"{Decimal(number.numerator) / number.denominator:.6g}"
-
-
-def timing_of(options: Options, default: DeviceTiming) -> DeviceTiming:
-    """`default` with what the options say otherwise."""
-    turnaround = options.integer("turnaround_ms", default.turnaround_ms, 1, 60_000)
-    longest = options.integer("longest_reply_ms", default.longest_reply_ms, 1, 60_000)
-    gap = options.integer("min_gap_ms", default.min_gap_ms, 0, 10_000)
-    if turnaround > longest:
-        options.check(
-            False,
-            f"turnaround_ms {turnaround} is more than longest_reply_ms {longest}; raise the latter",
-        )
-        return default
-    return DeviceTiming(turnaround, longest, gap)
 
 
 async def read_once(model: str, line: LineSpec, unit: int, env: DriverEnv) -> dict[str, object]:

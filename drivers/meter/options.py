@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
+from drivers.meter.timing import DeviceTiming
+
 
 class OptionError(ValueError):
     """An option is not known or has a value it cannot have. `code` is an id of docs/errors.md."""
@@ -74,3 +76,17 @@ class Options:
                 self._problems.append(f"{self._who}: option {name} is not known; {hint}")
         if self._problems:
             raise OptionError(self._code, self._problems)
+
+
+def timing_of(options: Options, default: DeviceTiming) -> DeviceTiming:
+    """`default` with what the options say otherwise."""
+    turnaround = options.integer("turnaround_ms", default.turnaround_ms, 1, 60_000)
+    longest = options.integer("longest_reply_ms", default.longest_reply_ms, 1, 60_000)
+    gap = options.integer("min_gap_ms", default.min_gap_ms, 0, 10_000)
+    if turnaround > longest:
+        options.check(
+            False,
+            f"turnaround_ms {turnaround} is more than longest_reply_ms {longest}; raise the latter",
+        )
+        return default
+    return DeviceTiming(turnaround, longest, gap)
