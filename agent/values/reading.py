@@ -31,6 +31,13 @@ class Reading:
     serial: str | None = None
     why: str = ""
 
+    def __post_init__(self) -> None:
+        numbers = (self.energy_import_wh, self.power_w)
+        if any(isinstance(n, float) for n in numbers):
+            raise TypeError(f"a reading of {numbers}; energy and power are integers")
+        if self.state is not ReadingState.OK and numbers != (None, None):
+            raise ValueError(f"a reading that is {self.state} carries {numbers}; expected nothing")
+
     @property
     def ok(self) -> bool:
         return self.state is ReadingState.OK

@@ -69,7 +69,7 @@ def read_dice(n: int) -> Dice:
 VALUES = 2**16  # enough for every choice a value makes
 dice = st.integers(0, 10 * 29 * 20 * 100_000 * VALUES - 1).map(read_dice)
 throws = st.lists(dice, min_size=30, max_size=60)
-thorough = settings(max_examples=200)
+thorough = settings(max_examples=150)
 
 
 @dataclass

@@ -365,7 +365,7 @@ def test_rows_of_one_cell_are_in_an_order_that_can_be_reached() -> None:
         assert all(guarded[:-1]), f"{cell}: a row behind an unguarded one is never tried"
 
 
-@pytest.mark.parametrize("name", ["teleported", "to_closed", "to_capturing", "trigger", ""])
+@pytest.mark.parametrize("name", ["teleported", "to_CLOSED", "to_closed", "trigger", ""])
 def test_an_event_that_is_not_in_the_table_is_refused(name: str) -> None:
     story = reach(S.HELD)
     strange = Event(name, story.session.entered, {})  # type: ignore[arg-type]
