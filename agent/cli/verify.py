@@ -64,7 +64,7 @@ def _print(report: dict[str, Any]) -> None:
         where = "" if problem["seq"] is None else f"record {problem['seq']}: "
         click.echo(f"{where}{problem['text']} [{problem['code']}]")
     for span in report["chains"]:
-        click.echo(f"chain {span['chain']}: records {span['first']} to {span['last']}")
+        click.echo(f"chain {span['chain']}: records {span['first_seq']} to {span['last_seq']}")
     verdict = "all good" if report["ok"] else f"{len(report['problems'])} problems"
     click.echo(f"{report['records']} records, {verdict}, keys {report['trust'].replace('_', '-')}")
     if report["ok"] and report["trust"] == "self_asserted":

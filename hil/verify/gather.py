@@ -22,6 +22,20 @@ MAX_SESSIONS = 1000
 COMMAND_S = 60
 RECEIPT_COLUMNS = 40
 
+# Terminals write the numeric code of a currency, everybody else its name.
+ISO_4217 = {
+    "978": "EUR",
+    "756": "CHF",
+    "826": "GBP",
+    "578": "NOK",
+    "752": "SEK",
+    "208": "DKK",
+    "985": "PLN",
+    "203": "CZK",
+    "348": "HUF",
+    "840": "USD",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -91,7 +105,7 @@ def movements(text: str) -> list[Movement]:
                     turnover=int(row["turnover"]),
                     amount_minor=int(row["amount_minor"]),
                     released_minor=None if released is None else int(released),
-                    currency=str(row["currency"]),
+                    currency=ISO_4217.get(str(row["currency"]), str(row["currency"])),
                     tid=str(row["tid"]),
                 )
             )
