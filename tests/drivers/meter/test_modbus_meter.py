@@ -5,15 +5,26 @@ from __future__ import annotations
 import asyncio
 import struct
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rtu_slave import Clock, Log, Port, Refuse, Registers, driver_env, float_words, prompt
+from support.rtu_slave import (
+    Clock,
+    Log,
+    Port,
+    Refuse,
+    Registers,
+    crc,
+    driver_env,
+    float_words,
+    prompt,
+)
 
 from agent.ports import DeviceUnavailable, LineSpec, Meter, MeterSpec
 from agent.values import Reading, ReadingState
-from drivers.meter.catalogue import ModelError
+from drivers.meter.catalogue import SHIPPED, ModelError
 from drivers.meter.modbus_meter import ModbusMeter, open_meter
 from drivers.meter.options import OptionError
 from drivers.meter.rtu import Bus
@@ -252,3 +263,57 @@ def test_options_and_models_are_checked() -> None:
             open_meter(MeterSpec("eastron_sdm630", options=options), bus, env)
     with pytest.raises(OptionError, match="unit is 0"):
         open_meter(MeterSpec("eastron_sdm630", unit=0), bus, env)
+
+
+OTHER_SERIALS = [
+    ("", None),
+    (
+        "  serial_number: {block: serial, address: 0xFC00, type: ascii, registers: 4, not_available: []}\n",
+        "AB-17",
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "serial"), OTHER_SERIALS)
+def test_models_with_another_or_no_serial_number(
+    tmp_path: Path, line: str, serial: str | None
+) -> None:
+    async def main() -> None:
+        text = (SHIPPED / "eastron_sdm630.yaml").read_text()
+        start = text.index("  serial_number:\n")
+        text = text[:start] + line + text[text.index("\n# Read in one request") :]
+        text = text.replace("address: 0xFC00, count: 2", "address: 0xFC00, count: 4")
+        text = text.replace("id: eastron_sdm630", "id: other").replace("big", "little")
+        (tmp_path / "other.yaml").write_text(text)
+        device = sdm630()
+        device.holdings = dict(zip(range(0xFC00, 0xFC04), (0x4142, 0x2D31, 0x3700, 0), strict=True))
+        for address in (0x34, 0x48):
+            device.inputs[address], device.inputs[address + 1] = (
+                device.inputs[address + 1],
+                device.inputs[address],
+            )
+        env, _, _ = driver_env()
+        bus = Bus(LINE, env, Port(device))
+        spec = MeterSpec("other", options={**FAST, "models_dir": str(tmp_path)})
+        reading = await open_meter(spec, bus, env).read()
+        assert (reading.energy_import_wh, reading.serial) == (104_212, serial), reading.why
+        await bus.close()
+
+    asyncio.run(main())
+
+
+def test_a_gateway_without_its_meter_is_no_answer() -> None:
+    async def main() -> None:
+        device = sdm630()
+        meter, bus, port, *_ = setup(device)
+        assert (await meter.read()).ok
+        port.script = lambda frame, _reply: prompt(frame, crc(bytes([1, frame[1] | 0x80, 11])))
+        reading = await meter.read()
+        assert reading.state is ReadingState.NO_ANSWER
+        assert reading.why.startswith("MTR-004")
+        # After that the meter may be another one: its serial number is wanted first.
+        reading = await meter.read()
+        assert (reading.state, port.frames[-1][1]) == (ReadingState.NO_ANSWER, 3)
+        await bus.close()
+
+    asyncio.run(main())
