@@ -22,7 +22,7 @@ from agent.ports import (
     Unknown,
     Verdict,
 )
-from agent.session import E, Effect, Session
+from agent.session import E, Effect, S, Session
 from agent.session.ask import Answer, LastSeen, judge_capture, judge_hold, judge_release
 from agent.station.context import Context
 from agent.values import Money
@@ -149,7 +149,9 @@ class Till:
                 open_receipts=list(answer.open_receipts),
             )
             return False
-        await self._keeper.tell(session.id, judgement.event, judgement.data)
+        known = session.state is S.UNRESOLVED and judgement.event is E.VANISHED
+        if not known:
+            await self._keeper.tell(session.id, judgement.event, judgement.data)
         return True
 
     async def _question(self, session: Session) -> Answer:

@@ -13,7 +13,7 @@ EPILOG = """control verbs (one JSON object a line on the control socket, {"do": 
   hold {at}   wait {at, timeout_s=10}   resume {break_link=false}
   fault {name, count=1}   clear_faults   refuse {command, code, count=1}   set {switch: value, ...}
   state   ledger
-points: <command>:<received|result_sent|result_answered|completed>, command one of
+points: <command>:<received|result_due|result_sent|result_answered|completed>, command one of
   read_card reserve capture book_total cancel enquire register status display repeat end_of_day ...
 """
 

@@ -293,6 +293,7 @@ class Payments:
             await desk.points.pass_(f"{command}:result_sent")
 
         for _ in range(desk.switches.vending_repeats + 1):
+            await desk.points.pass_(f"{command}:result_due")
             answer = await self._talk.message(result, sent)
             if answer[:2] != b"\x84\x9c":
                 return is_positive(answer)

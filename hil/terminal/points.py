@@ -1,6 +1,7 @@
 """Named points of a dialogue where a test can stop the terminal.
 
 `<command>:<step>`. Steps: `received` (command complete and acknowledged on the line, nothing answered),
+`result_due` (all that comes before 04 0F is acknowledged; money commands only),
 `result_sent` (the bytes of 04 0F have left, nothing read after them), `result_answered` (the ECR's
 positive answer to 04 0F arrived), `completed` (06 0F was sent and acknowledged; for a card read, which
 has no Completion, the same moment as `result_answered`)."""
@@ -32,7 +33,7 @@ COMMANDS = {
     0x0FA1: "system_info",
 }
 ENQUIRE = "enquire"  # 06 23 for receipt FFFF
-STEPS = ("received", "result_sent", "result_answered", "completed")
+STEPS = ("received", "result_due", "result_sent", "result_answered", "completed")
 TRACE_STEPS = 200
 
 
