@@ -145,8 +145,5 @@ def _judge_end(session: Session, answer: Answer, amounts_minor: frozenset[int]) 
         )
     if not answer.complete:
         return None
-    if session.result:
-        # Its evidence was durable before it was answered, and the hold is gone as it said.
-        return Judgement(E.CONFIRMED, {"how": "evidence stored before the dialogue broke"})
     why = "the hold is no longer open and the last result is another one"
     return Judgement(E.VANISHED, {"why": why})
