@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import FAILED, config_option, fail, state_option
+from agent.cli.common import BAD_CONFIG, FAILED, config_option, fail, state_option
 
 
 @click.command()
@@ -25,6 +25,7 @@ def command(config: Path, state: Path, log_level: str) -> None:
     from agent.ledger import LedgerError
     from agent.ports import DeviceUnavailable
     from agent.settings.secrets import SecretUnavailable
+    from agent.station.build import DriverRefused
     from agent.station.logs import make_log
     from agent.station.station import Paths, Station
     from agent.trust.keys import KeyRefused
@@ -43,6 +44,8 @@ def command(config: Path, state: Path, log_level: str) -> None:
 
     try:
         code = asyncio.run(main())
+    except DriverRefused as error:
+        raise fail(f"{error}\nNothing was started.", BAD_CONFIG) from None
     except (LedgerError, KeyRefused, SecretUnavailable, DeviceUnavailable) as error:
         log("start_failed", level="error", why=str(error))
         raise click.exceptions.Exit(FAILED) from None

@@ -31,6 +31,18 @@ CARD_KEY_BYTES = 32
 START_TIMEOUT_MS = 15 * 60_000
 
 
+class DriverRefused(Exception):
+    """A driver does not accept its settings; the text is the driver's own, with its id."""
+
+
+def made(kind: str, name: str, *given: Any) -> Any:
+    """What the factory of a driver makes of its settings. Raises DriverRefused."""
+    try:
+        return load(kind, name)(*given)
+    except ValueError as error:
+        raise DriverRefused(str(error)) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     buses: Mapping[str, Any]
@@ -68,7 +80,7 @@ def open_buses(settings: Settings, env: DriverEnv) -> dict[str, Any]:
 def open_evse(point: EvsePoint, buses: Mapping[str, Any], env: DriverEnv) -> Evse:
     spec = EvseSpec(point.id, point.evse.unit, point.evse.options)
     bus = None if point.evse.bus is None else buses[point.evse.bus]
-    evse: Evse = load("evse", point.evse.driver)(spec, bus, env)
+    evse: Evse = made("evse", point.evse.driver, spec, bus, env)
     return evse
 
 
@@ -81,7 +93,7 @@ def _point(
 ) -> ChargePoint:
     options = {"rated_power_w": point.max_power_w} | dict(point.meter.options)
     spec = MeterSpec(point.meter.model, point.meter.unit, point.meter.serial, options)
-    meter = load("meter", "modbus_rtu")(spec, buses[point.meter.bus], env)
+    meter = made("meter", "modbus_rtu", spec, buses[point.meter.bus], env)
     rules = PointRules(
         max_power_w=point.max_power_w,
         max_current_ma=point.max_current_ma,
@@ -117,7 +129,7 @@ def _desk(
     )
     return Desk(
         terminal.id,
-        load("terminal", terminal.protocol)(spec, env),
+        made("terminal", terminal.protocol, spec, env),
         {name: points[name] for name in terminal.serves},
         rules,
         Screen(context, hold, language, rules.stop_by_tap),
