@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from hil.common.tied import tied
 from hil.debian import DebianError, unpack
 
 WAYS = ("installed", "debian", "amqtt")
@@ -123,7 +124,7 @@ class BrokerProcess:
             )
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                self._command,
+                tied(self._command),
                 env={**os.environ, **self.broker._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,13 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hil.broker import Broker, BrokerProcess
+from hil.broker import Broker, BrokerProcess, Tls
 from hil.common.control import ask
+from hil.common.tied import tied
 
 READY_S = 30.0  # two busy cores
 STOP_S = 75.0  # the agent ends running sessions within 60 s when told to stop
 POLL_S = 0.05
 LOG_LINES_MAX = 100_000
+TAIL_LINES = 8
 
 Event = dict[str, Any]
 
@@ -53,12 +56,14 @@ class Process:
         env: dict[str, str] | None = None,
         *,
         follow: bool = False,
+        orphaned: int = signal.SIGTERM,
     ) -> None:
-        """Its stderr goes to the file `log`; with `follow` it is a pipe for the caller to read."""
+        """Its stderr goes to the file `log`; with `follow` it is a pipe for the caller to read.
+        `orphaned`: the signal it gets when we die first."""
         self.name, self._log = name, log
         with log.open("ab") as sink:
             self.popen = subprocess.Popen(
-                command,
+                tied(command, orphaned),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE if follow else sink,
@@ -82,7 +87,7 @@ class Process:
             raise RigError(f"{self.name} did not get ready: {line}{self.tail()}")
 
     def tail(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
 
     def stop(self) -> int:
         """SIGTERM, then SIGKILL after STOP_S."""
@@ -94,6 +99,14 @@ class Process:
                 self.popen.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 self.popen.kill()
+        return self._reap()
+
+    def wait(self) -> int:
+        """Until it ends by itself; raises RigError after STOP_S."""
+        try:
+            self.popen.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            raise RigError(f"{self.name} did not end within {STOP_S:.0f} s") from None
         return self._reap()
 
     def kill(self) -> int:
@@ -117,16 +130,21 @@ class Notifications:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
 
-    def wait_for(self, word: str, timeout_s: float) -> bool:
+    def wait_for(self, word: str, pid: int, timeout_s: float) -> bool:
+        """True when process `pid` said it; False when the time is over or the process has ended."""
         limit = time.monotonic() + timeout_s
-        while (left := limit - time.monotonic()) > 0:
-            self._socket.settimeout(left)
-            try:
-                if word in self._socket.recv(4096).decode():
-                    return True
-            except TimeoutError:
-                return False
-        return False
+        ended = os.pidfd_open(pid)
+        try:
+            while (left := limit - time.monotonic()) > 0:
+                readable, _, _ = select.select([self._socket.fileno(), ended], [], [], left)
+                if self._socket.fileno() in readable:
+                    if word in self._socket.recv(4096).decode():
+                        return True
+                elif readable:
+                    return False
+            return False
+        finally:
+            os.close(ended)
 
     def close(self) -> None:
         self._socket.close()
@@ -153,6 +171,11 @@ class AgentLog:
                         self.events.append(event)
                     self._changed.notify_all()
 
+    def tail(self) -> str:
+        """The agent's last words."""
+        lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
+        return "\n".join(lines[-TAIL_LINES:]) or "(it said nothing)"
+
     def wait(
         self, wanted: Callable[[Event], bool], timeout_s: float = READY_S, since: int = 0
     ) -> Event:
@@ -170,8 +193,7 @@ class AgentLog:
         with self._changed:
             event = self._changed.wait_for(found, timeout_s)
         if event is None:
-            last = "\n".join(json.dumps(e) for e in self.events[-12:])
-            raise RigError(f"not within {timeout_s} s; the agent's last words:\n{last}")
+            raise RigError(f"not within {timeout_s} s; the agent's last words:\n{self.tail()}")
         return event
 
 
@@ -194,12 +216,13 @@ class Rig:
         broker: Broker,
         *,
         protocol: str = "5",
+        tls: Tls | None = None,
         terminal_options: Sequence[str] = (),
         charger_options: Sequence[str] = (),
     ) -> None:
         self.directory, self.config, self.ports, self.tenant = directory, config, ports, tenant
         self.state = directory / "state"
-        self._broker, self._protocol = broker, protocol
+        self._broker, self._protocol, self._tls = broker, protocol, tls
         self._terminal_options = list(terminal_options)
         self._charger_options = list(charger_options)
         self._processes: list[Process] = []
@@ -241,22 +264,43 @@ class Rig:
 
     def start(self) -> None:
         """Broker, network and back end first, then the devices. The agent is started by itself."""
-        self.broker_process = self._broker.start(self.ports.broker, self.path("broker"))
+        self.start_broker()
+        self.start_network()
+        self.start_backend()
+        self.start_terminal()
+        self.start_charger()
+
+    def start_broker(self) -> None:
+        if self.broker_process is None:
+            folder = self.path("broker")
+            self.broker_process = self._broker.start(self.ports.broker, folder, self._tls)
+        else:
+            self.broker_process.restart()
+
+    def start_network(self) -> None:
         self._start("netproxy", "--listen", str(self.ports.proxy), "--to", str(self.ports.broker))
+
+    def start_backend(self) -> None:
+        scheme, ca = ("mqtt", ()) if self._tls is None else ("mqtts", ("--ca", str(self._tls.ca)))
         self._start(
             "backend",
-            *("--url", f"mqtt://127.0.0.1:{self.ports.broker}", "--protocol", self._protocol),
+            *("--url", f"{scheme}://127.0.0.1:{self.ports.broker}", "--protocol", self._protocol),
+            *ca,
             *("--root", "voltill", "--tenant", self.tenant),
             *("--db", str(self.backend_db), "--key", str(self.path("backend-key.pem"))),
             *("--public-key-out", str(self.path("backend.pem"))),
             *("--station-key", str(self.station_key)),
         )
+
+    def start_terminal(self) -> None:
         self._start(
             "terminal",
             *("--link", str(self.path("terminal")), "--store", str(self.path("terminal.store"))),
             *("--ledger", str(self.acquirer_ledger)),
             *self._terminal_options,
         )
+
+    def start_charger(self) -> None:
         self._start(
             "charger",
             *("--link", str(self.path("bus")), "--store", str(self.path("charger.store"))),
@@ -276,33 +320,82 @@ class Rig:
         """One request to a simulator's control socket."""
         return ask(self.socket(name), do=do, **request)
 
+    def stop_part(self, name: str) -> None:
+        """End one simulator in order."""
+        for process in [p for p in self._processes if p.name == name]:
+            process.stop()
+            self._processes.remove(process)
+
+    def screen(self) -> list[str]:
+        """What the terminal shows now."""
+        lines: list[str] = self.tell("terminal", "state")["screen"]
+        return lines
+
+    def wait_screen(self, words: str, timeout_s: float = READY_S) -> list[str]:
+        """Until the terminal shows `words`; what it shows then."""
+        seen: list[str] = []
+
+        def shown() -> bool:
+            seen[:] = self.screen()
+            return words in " ".join(line.strip() for line in seen)
+
+        self.until(shown, f"the terminal to show {words!r}", timeout_s)
+        return seen
+
     def tap(self, card: str, timeout_s: float = READY_S) -> None:
         """A driver taps while the terminal asks for a card."""
-        limit = time.monotonic() + timeout_s
-        while not self.tell("terminal", "state")["reading_card"]:
-            if time.monotonic() > limit:
-                raise RigError(f"the terminal asked for no card within {timeout_s} s")
-            time.sleep(POLL_S)
+        self.until(
+            lambda: bool(self.tell("terminal", "state")["reading_card"]),
+            "the terminal to ask for a card",
+            timeout_s,
+        )
         self.tell("terminal", "tap", card=card)
+
+    def until(self, holds: Callable[[], bool], what: str, timeout_s: float = READY_S) -> None:
+        """Look again until it holds. For what has no event of its own to wait for."""
+        limit = time.monotonic() + timeout_s
+        while not holds():
+            if time.monotonic() > limit:
+                raise RigError(f"waited {timeout_s:.0f} s for {what}\n{self.log.tail()}")
+            time.sleep(POLL_S)
 
     # --- the agent --------------------------------------------------------------------------------
 
     def start_agent(self) -> None:
-        """`voltill run`, as systemd would start it; returns when it says READY."""
+        """`voltill run`, as systemd would start it; returns when it says READY. Raises RigError with
+        its last words when it ends instead."""
+        if self.agent is not None:
+            raise RigError("the agent is running already")
         self._notifications = Notifications(self.path("notify.sock"))
         env = os.environ | {"NOTIFY_SOCKET": str(self._notifications.path)}
-        command = [
-            *voltill_command(),
-            "run",
-            *("--config", str(self.config), "--state", str(self.state)),
-        ]
-        self.agent = Process("agent", command, self.log.path, env, follow=True)
+        # Killed, not told to end, when we die: without devices it could settle nothing.
+        self.agent = agent = Process(
+            "agent", self.run_command(), self.log.path, env, follow=True, orphaned=signal.SIGKILL
+        )
         self._thread = threading.Thread(
-            target=self.log.feed, args=(self.agent.popen.stderr,), daemon=True
+            target=self.log.feed, args=(agent.popen.stderr,), daemon=True
         )
         self._thread.start()
-        if not self._notifications.wait_for("READY=1", READY_S):
-            raise RigError(f"the agent did not get ready:\n{self.agent.tail()}")
+        if not self._notifications.wait_for("READY=1", agent.pid, READY_S):
+            running = agent.running()
+            code = self._end_agent(lambda process: process.kill())
+            why = f"did not get ready within {READY_S:.0f} s" if running else f"ended ({code})"
+            raise RigError(f"the agent {why}; its last words:\n{self.log.tail()}")
+
+    def run_command(self) -> list[str]:
+        """How the agent is started."""
+        where = ("--config", str(self.config), "--state", str(self.state))
+        return [*voltill_command(), "run", *where]
+
+    def signal_agent(self, number: int) -> None:
+        """A signal, and nothing else: `await_agent` tells how it ended."""
+        if self.agent is None:
+            raise RigError("the agent is not running")
+        self.agent.popen.send_signal(number)
+
+    def await_agent(self) -> int:
+        """Until the agent has ended by itself; its exit status."""
+        return self._end_agent(lambda process: process.wait())
 
     def stop_agent(self) -> int:
         return self._end_agent(lambda process: process.stop())
