@@ -51,10 +51,7 @@ def from_ledger(state: Path, do: str, offline: Callable[[Ledger], T], **request:
     except ControlRefused as error:
         raise fail(str(error)) from None
     except PermissionError:
-        text = (
-            f"STA-011: {control_path(state)} belongs to the service's user; run this as that user"
-        )
-        raise fail(text) from None
+        raise fail(not_allowed(state)) from None
     try:
         ledger = Ledger.open(state / "ledger.db", None, create=False)
     except LedgerError as error:
@@ -63,6 +60,15 @@ def from_ledger(state: Path, do: str, offline: Callable[[Ledger], T], **request:
         return offline(ledger)
     finally:
         ledger.close()
+
+
+def not_allowed(state: Path) -> str:
+    return f"STA-011: {control_path(state)} belongs to the service's user; run this as that user"
+
+
+def kwh(energy_wh: int) -> str:
+    """Whole Wh as kWh with all digits: "12.345"."""
+    return f"{energy_wh // 1000}.{energy_wh % 1000:03d}"
 
 
 def table(rows: list[list[str]], right: frozenset[int] = frozenset()) -> str:

@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from agent.cli.common import FAILED, OK, fail, json_option, print_json, state_option
+from agent.cli.common import (
+    FAILED,
+    OK,
+    fail,
+    json_option,
+    kwh,
+    not_allowed,
+    print_json,
+    state_option,
+)
 from agent.ports import DeviceUnavailable
 
 
@@ -47,9 +56,8 @@ def read(
     if as_json:
         print_json(answer)
     elif answer["state"] == "ok":
-        wh = answer["energy_import_wh"]
         click.echo(f"{answer['model']}, serial {answer['serial'] or 'unknown'}")
-        click.echo(f"  energy {wh // 1000}.{wh % 1000:03d} kWh, power {answer['power_w']} W")
+        click.echo(f"  energy {kwh(answer['energy_import_wh'])} kWh, power {answer['power_w']} W")
     else:
         click.echo(f"{answer['model'] or 'meter'}: {answer['state']}: {answer['why']}", err=True)
     raise click.exceptions.Exit(OK if answer["state"] == "ok" else FAILED)
@@ -60,8 +68,12 @@ def _through_service(state: Path, evse: str) -> dict[str, Any]:
 
     try:
         answer: dict[str, Any] = ask(control_path(state), "meter_read", evse=evse)
-    except (ConnectionError, ControlRefused) as error:
+    except ConnectionError as error:
         raise fail(f"STA-013: {error}; with a stopped service use --model and --port") from None
+    except ControlRefused as error:
+        raise fail(str(error)) from None
+    except PermissionError:
+        raise fail(not_allowed(state)) from None
     return answer
 
 
@@ -75,6 +87,6 @@ def _directly(model: str, port: str, baud: int, framing: str, unit: int) -> dict
     line = LineSpec(port, baud, framing)
     try:
         answer: dict[str, Any] = asyncio.run(read_once(model, line, unit, env))
-    except DeviceUnavailable as error:
-        raise fail(str(error)) from None
+    except (DeviceUnavailable, ValueError) as error:
+        raise fail(str(error)) from None  # ValueError: a model that is not known
     return answer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import BAD_CONFIG, FAILED, config_option, fail, state_option
+from agent.cli.common import BAD_CONFIG, FAILED, config_option, fail, json_option, state_option
 
 
 @click.command()
@@ -19,24 +19,28 @@ from agent.cli.common import BAD_CONFIG, FAILED, config_option, fail, state_opti
     default="info",
     show_default=True,
 )
-def command(config: Path, state: Path, log_level: str) -> None:
-    """Run the station in the foreground. Logs are JSON lines on stderr."""
+@json_option
+def command(config: Path, state: Path, log_level: str, as_json: bool) -> None:
+    """Run the station in the foreground. Logs are JSON lines on stderr; --json concerns what is wrong
+    with the configuration."""
     from agent.cli.settings_file import station_or_exit
     from agent.ledger import LedgerError
     from agent.ports import DeviceUnavailable
     from agent.settings.secrets import SecretUnavailable
     from agent.station.build import DriverRefused
+    from agent.station.control import ControlUnavailable
     from agent.station.logs import make_log
     from agent.station.station import Paths, Station
     from agent.trust.keys import KeyRefused
 
-    loaded = station_or_exit(config)
+    loaded = station_or_exit(config, as_json)
     log = make_log(log_level)
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise fail(
-            f"STA-014: {state}: {error.strerror}; expected a folder this user may write"
+            f"STA-014: {state}: {error.strerror}; expected a folder this user may write;"
+            " give another one with --state, or run as the service's user"
         ) from None
 
     async def main() -> int:
@@ -46,7 +50,14 @@ def command(config: Path, state: Path, log_level: str) -> None:
         code = asyncio.run(main())
     except DriverRefused as error:
         raise fail(f"{error}\nNothing was started.", BAD_CONFIG) from None
-    except (LedgerError, KeyRefused, SecretUnavailable, DeviceUnavailable) as error:
-        log("start_failed", level="error", why=str(error))
+    except (
+        ControlUnavailable,
+        DeviceUnavailable,
+        KeyRefused,
+        LedgerError,
+        SecretUnavailable,
+    ) as error:
+        text = str(error)
+        log("start_failed", level="error", id=text.partition(":")[0], why=text)
         raise click.exceptions.Exit(FAILED) from None
     raise click.exceptions.Exit(code)

@@ -12,6 +12,7 @@ from agent.cli.common import (
     fail,
     from_ledger,
     json_option,
+    kwh,
     print_json,
     state_option,
     table,
@@ -28,12 +29,14 @@ def _money(minor: int | None, currency: str) -> str:
     return "" if minor is None or not currency else Money(minor, currency).text()
 
 
-def _kwh(energy_wh: int) -> str:
-    return f"{energy_wh // 1000}.{energy_wh % 1000:03d}"
-
-
 @command.command("list")
-@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="How many, newest first.",
+)
 @state_option
 @json_option
 def list_(limit: int, state: Path, as_json: bool) -> None:
@@ -69,7 +72,7 @@ def list_(limit: int, state: Path, as_json: bool) -> None:
                 r["evse"] or "-",
                 f"{r['state']} ({r['payment']})",
                 (r["started"] or "")[:19].replace("T", " "),
-                _kwh(r["energy_wh"]),
+                kwh(r["energy_wh"]),
                 cur,
                 _money(r["held_minor"], cur),
                 _money(r["captured_minor"], cur),
@@ -97,9 +100,7 @@ def show(session_id: str, state: Path, as_json: bool) -> None:
         return
     cur = found["currency"]
     click.echo(f"Session {found['id']} on {found['evse'] or '-'}: {found['state']}")
-    click.echo(
-        f"  energy    {_kwh(found['energy_wh'])} kWh, stopped: {found['stop_reason'] or '-'}"
-    )
+    click.echo(f"  energy    {kwh(found['energy_wh'])} kWh, stopped: {found['stop_reason'] or '-'}")
     for label, key in (
         ("held", "held_minor"),
         ("cost", "cost_minor"),

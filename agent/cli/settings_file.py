@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import BAD_CONFIG, fail
+from agent.cli.common import BAD_CONFIG, fail, print_json
 
 if TYPE_CHECKING:
     from agent.settings.load import Loaded
@@ -25,7 +25,7 @@ def settings_or_exit(config: Path) -> Settings:
         raise fail(str(refused), BAD_CONFIG) from None
 
 
-def station_or_exit(config: Path) -> Loaded:
+def station_or_exit(config: Path, as_json: bool = False) -> Loaded:
     """Settings and tariff, everything checked as for a start; warnings go to stderr."""
     from agent.settings.load import load_station
     from agent.settings.problems import SettingsRefused, report
@@ -34,6 +34,8 @@ def station_or_exit(config: Path) -> Loaded:
     try:
         loaded = load_station(config, known=known())
     except SettingsRefused as refused:
+        if as_json:
+            print_json({"ok": False, "problems": [p.json() for p in refused.problems]})
         text = f"{refused}\nNothing was started. `voltill check --config {config}` checks again."
         raise fail(text, BAD_CONFIG) from None
     if loaded.warnings:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from agent.cli.common import OK, WARNING, from_ledger, json_option, print_json, state_option
+from agent.cli.common import OK, WARNING, from_ledger, json_option, kwh, print_json, state_option
 from agent.ledger import Ledger
 from agent.values import Money
 
@@ -38,6 +38,7 @@ def _offline(ledger: Ledger) -> dict[str, Any]:
         "open": queries.open_money(ledger),
         "outbox": queries.outbox(ledger),
         "set_aside": {},
+        "stuck": [],
     }
 
 
@@ -50,8 +51,14 @@ def _attention(found: dict[str, Any]) -> bool:
         or any(t["trouble"] or t["strange_holds"] for t in found["terminals"])
         or any(e["state"] in ("unknown", "fault") or e["meter"] != "ok" for e in found["evses"])
         or any(s["payment"] in UNSETTLED for s in found["open"])
-        or bool(found["set_aside"])
+        or bool(found["set_aside"] or found["stuck"] or _parked(found))
     )
+
+
+def _parked(found: dict[str, Any]) -> int:
+    """Records that the back end refused."""
+    outbox = found["uplink"] or found.get("outbox") or {}
+    return outbox.get("parked") or 0
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -64,12 +71,16 @@ def _print(found: dict[str, Any]) -> None:
     for e in found["evses"]:
         line = f"  connector {e['id']}: {e['state']}, meter {e['meter']}"
         if e["register_wh"] is not None:
-            line += f" {e['register_wh'] / 1000:.3f} kWh"
+            line += f" {kwh(e['register_wh'])} kWh"
         if e["power_w"]:
             line += f", {e['power_w']} W"
         click.echo(line)
+        if e["estop"] or e["faults"]:
+            click.echo("    " + ", ".join(["emergency stop"] * e["estop"] + e["faults"]))
     if found["uplink"] is not None:
-        click.echo(f"  uplink: {_uplink(found['uplink'])}")
+        _print_uplink(found["uplink"])
+    for name in found["stuck"]:
+        click.echo(f"  stuck: {name}")
     if not found["open"]:
         click.echo("No open sessions.")
     for s in found["open"]:
@@ -81,5 +92,18 @@ def _print(found: dict[str, Any]) -> None:
         click.echo(f"  session {session_id} set aside: stored state {stored} not reproduced")
 
 
-def _uplink(uplink: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in uplink.items() if value not in (None, ""))
+def _print_uplink(uplink: dict[str, Any]) -> None:
+    """See Uplink.status for the keys."""
+    way = "connected" if uplink["connected"] else "not connected"
+    since = "" if uplink["since_ms"] is None else f" for {uplink['since_ms'] // 1000} s"
+    click.echo(f"  uplink {uplink['url']}: {way}{since}, back end {uplink['backend']}")
+    if uplink["unacked"] is not None:
+        waiting = (
+            f"{uplink['unacked']} records wait, acknowledged through {uplink['acked_through']}"
+        )
+        parked = f", {uplink['parked']} refused and parked" if uplink["parked"] else ""
+        click.echo(f"    {waiting}{parked}")
+    if uplink["trouble"] is not None:
+        click.echo(f"    {uplink['trouble']['id']}: {uplink['trouble']['text']}")
+    for code, text in uplink["alarms"].items():
+        click.echo(f"    {code}: {text}")

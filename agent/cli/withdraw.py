@@ -5,10 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
-from agent.cli.common import FAILED, OK, config_option
+from agent.cli.common import (
+    BAD_CONFIG,
+    FAILED,
+    OK,
+    config_option,
+    fail,
+    json_option,
+    print_json,
+)
+from agent.ports import DeviceUnavailable
 
 WITHDRAW_BOUND_S = 20.0  # a bus at 9600 baud, its quarantine, and three tries
 
@@ -20,9 +30,10 @@ WITHDRAW_BOUND_S = 20.0  # a bus at 9600 baud, its quarantine, and three tries
     is_flag=True,
     help="As ExecStopPost: leave the release when the service ended well and hands over by replay.",
 )
-def command(config: Path, unless_handed_over: bool) -> None:
+@json_option
+def command(config: Path, unless_handed_over: bool, as_json: bool) -> None:
     """Take every release back. Run by systemd when the service has died (a dead agent must not mean
-    free energy); safe to run by hand while the service is stopped."""
+    free energy); safe to run by hand while the service is stopped. Needs no secret."""
     from agent.cli.settings_file import settings_or_exit
     from agent.station import build
     from agent.station.logs import make_log
@@ -30,14 +41,25 @@ def command(config: Path, unless_handed_over: bool) -> None:
     settings = settings_or_exit(config)
     ended_well = os.environ.get("SERVICE_RESULT") == "success"
     if unless_handed_over and ended_well and settings.payment.on_sigterm == "hand_over":
+        _tell({"withdrawn": [], "failed": {}, "handed_over": True}, as_json)
         return
+    work = build.withdraw_all(settings, make_log("info"), WITHDRAW_BOUND_S)
     try:
-        failed = asyncio.run(
-            asyncio.wait_for(build.withdraw_all(settings, make_log("info")), WITHDRAW_BOUND_S)
-        )
-    except TimeoutError:
-        click.echo("EVS-003: the bus did not answer in time; check that energy is off", err=True)
-        raise click.exceptions.Exit(FAILED) from None
-    for evse, why in failed.items():
-        click.echo(f"{evse}: {why}", err=True)
+        failed = asyncio.run(work)
+    except build.DriverRefused as error:
+        raise fail(str(error), BAD_CONFIG) from None
+    except DeviceUnavailable as error:  # a driver that is not installed
+        raise fail(str(error)) from None
+    done = [point.id for point in settings.evses if point.id not in failed]
+    _tell({"withdrawn": done, "failed": failed, "handed_over": False}, as_json)
     raise click.exceptions.Exit(FAILED if failed else OK)
+
+
+def _tell(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for evse, why in found["failed"].items():
+        click.echo(f"{evse}: {why}; check that energy is off", err=True)
+    for evse in found["withdrawn"]:
+        click.echo(f"{evse}: withdrawn")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import secrets
@@ -121,21 +122,33 @@ def _desk(
     )
     hold = settings.hold(terminal)
     language = settings.station.languages[0]
+    operator = settings.station.operator
+    screen = Screen(
+        context,
+        hold,
+        language,
+        stop_by_tap="tap" in settings.payment.stop,
+        plug_first=settings.payment.start == "plug",
+        helpline="" if operator is None else operator.helpline,
+    )
     rules = DeskRules(
         hold=hold,
         stop_by_tap="tap" in settings.payment.stop,
         card_poll_s=settings.payment.card_poll_s,
         language=language,
     )
-    return Desk(
+    desk = Desk(
         terminal.id,
         made("terminal", terminal.protocol, spec, env),
         {name: points[name] for name in terminal.serves},
         rules,
-        Screen(context, hold, language, rules.stop_by_tap),
+        screen,
         station_card_key(card_key),
         context,
     )
+    for point in desk.points.values():
+        point.serve(desk.id, desk.refresh)
+    return desk
 
 
 def make_uplink(settings: Settings, ledger: AsyncLedger, context: Context) -> Uplink | None:
@@ -184,17 +197,25 @@ def station_card_key(path: Path) -> bytes:
         return key
 
 
-async def withdraw_all(settings: Settings, log: Log) -> dict[str, str]:
-    """Withdraw every release without any session: for the outside hand. Returns what failed."""
+async def withdraw_all(settings: Settings, log: Log, bound_s: float) -> dict[str, str]:
+    """Withdraw every release without any session and without any secret: for the outside hand.
+    Returns what failed within `bound_s`. A dead bus does not keep the others waiting."""
     env = DriverEnv(SystemClock().boot_ms, log)
     buses = open_buses(settings, env)
     failed: dict[str, str] = {}
+
+    async def withdraw(evse_id: str, evse: Evse) -> None:
+        try:
+            async with asyncio.timeout(bound_s):
+                await evse.withdraw()
+        except TimeoutError:
+            failed[evse_id] = f"STA-024: not withdrawn within {bound_s:.0f} s"
+        except DeviceUnavailable as error:
+            failed[evse_id] = str(error)
+
     try:
-        for point in settings.evses:
-            try:
-                await open_evse(point, buses, env).withdraw()
-            except DeviceUnavailable as error:
-                failed[point.id] = str(error)
+        evses = {point.id: open_evse(point, buses, env) for point in settings.evses}
+        await asyncio.gather(*(withdraw(name, evse) for name, evse in evses.items()))
     finally:
         for bus in buses.values():
             await bus.close()

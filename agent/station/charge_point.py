@@ -10,28 +10,27 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.ports import DeviceUnavailable, Evse, EvseSnapshot, EvseState, Meter
+from agent.ports import Evse, EvseSnapshot, EvseState, Meter
 from agent.session import E, S, Session, energy_allowed
 from agent.session.acts import usage_at
 from agent.session.states import BEFORE_ENERGY
 from agent.station.context import Context
-from agent.station.register import METER_STEP_WH, REACTION_MS, Health, Register
-from agent.tariff import Price, Usage, limit_reached, price
-from agent.values import Reading, ReadingState
+from agent.station.limit import Limit
+from agent.station.meter_ends import MeterEnds
+from agent.station.register import READ_SLACK_MS, Health, Register
+from agent.station.release import Release
+from agent.station.stop_proof import StopProof
+from agent.tariff import Usage, price
+from agent.values import Reading, ReadingState, Stamp
 
 POLL_S = 1.0  # one snapshot a second: a plug is seen within the time a driver looks up
-LEASE_S = 30  # for controllers without a fail-safe of their own
 PROGRESS_EVERY_MS = 60_000  # at most one durable reading a minute (flash wear)
-POWER_ZERO_W = 100  # contactor coils and meters' creep stay below; a charging car does not
-QUIET_READS = 2  # a single zero may be a torn moment
-STOP_ALARM_MS = 30_000
-STOP_BY_METER_MS = 10_000  # controller silent: so long without power proves the stop
-END_TRIES = 4  # reads of one try for the end reading; tried until the meter counts as lost
 RESUME_WAIT_MS = 20_000  # after a restart: so long for controller and meter to answer
 FAULT_BOUND_MS = 30_000  # a controller's passing fault does not end a session
+# Silent for longer, the controller may hold another car than the one that was released.
+EVSE_LOST_MS = 60_000
 TURN_BOUND_MS = 60_000  # a turn that lasts longer is stuck (see Progress)
 
-RELEASED_STATES = (EvseState.READY, EvseState.CHARGING)
 CAR_THERE = (
     EvseState.PLUGGED,
     EvseState.READY,
@@ -71,50 +70,62 @@ class ChargePoint:
         self._evse = evse
         self._keeper, self._log = context.keeper, context.log
         self._clock, self._progress = context.clock, context.progress
-        clock = context.clock
-        self.snapshot = EvseSnapshot(EvseState.UNKNOWN, clock.boot_ms())
+        now = context.clock.boot_ms()
+        self.snapshot = EvseSnapshot(EvseState.UNKNOWN, now)
         self.register = Register(evse_id, meter, rules.max_power_w, context)
         self.live: Live | None = None
-        self.changed: Callable[[], None] = lambda: None
-        self._released: bool | None = None
-        self._release_due_ms = 0
-        self._evse_ok_ms = clock.boot_ms()
-        self._fault_since_ms: int | None = None
-        self._stop_since_ms: int | None = None
-        self._stop_alarmed = False
-        self._quiet = 0
-        self._saved_ms = 0
-        self._resume_until_ms: int | None = None
+        self._desks: dict[str, Callable[[], None]] = {}
         self._health = Health("evse", evse_id, context)
+        self._release = Release(evse_id, evse, rules.max_current_ma, self._health, context)
+        self._limit = Limit(context.tariff, rules.max_power_w)
+        self._ends = MeterEnds(evse_id, self.register, self._limit, rules.meter_lost_ms, context)
+        self._stop: StopProof | None = None
+        self._evse_ok_ms = now
+        self._fault_since_ms: int | None = None
+        self._saved_ms = 0
+        self._meter_answers = True
+        self._resume_until_ms: int | None = None
+        self._car_was_there: bool | None = None
+        self._plugged_at: Stamp | None = None  # when a car was seen to come
 
     # --- the loop ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
         while True:
-            await self.turn()
             self._progress.beat(f"evse {self.id}", TURN_BOUND_MS)
+            await self.turn()
             await asyncio.sleep(POLL_S)
 
     async def turn(self) -> None:
-        before = self.snapshot.state
-        self.snapshot = await self._evse.snapshot()
-        self._health.note(
-            self.snapshot.state is not EvseState.UNKNOWN, "EVS-001", "no valid answer"
-        )
-        if self.snapshot.state is not EvseState.UNKNOWN:
-            self._evse_ok_ms = self.snapshot.boot_ms
+        before = (self.snapshot.state, self.snapshot.estop)
+        self.snapshot = snapshot = await self._evse.snapshot()
+        known = snapshot.state is not EvseState.UNKNOWN
+        why = " ".join((*snapshot.fault_codes, "no valid answer"))
+        self._health.note(known, "STA-020", why)
+        if known:
+            self._evse_ok_ms = snapshot.boot_ms
+        self._look_for_car()
         await self._read_when_due()
         if await self._resuming():
             return
-        await self._assert_release()
         await self._tell_plug()
         await self._tell_energy()
+        # After what was told: a stop decided in this turn is withdrawn in this turn.
+        await self._release.turn(self._may_charge(), snapshot)
         await self._tell_stop()
-        if before is not self.snapshot.state:
-            self.changed()
+        if before != (snapshot.state, snapshot.estop):
+            for changed in self._desks.values():
+                changed()
+
+    def serve(self, terminal: str, changed: Callable[[], None]) -> None:
+        """`terminal` takes payment for this connector; `changed` is called when there is news."""
+        self._desks[terminal] = changed
 
     def session(self) -> Session | None:
         return self._keeper.on_evse(self.id)
+
+    def _may_charge(self) -> bool:
+        return self._keeper.may_charge(self.id) and not self.snapshot.estop
 
     def ready_for_session(self) -> str:
         """Empty when a hold may be placed for this connector, else why not."""
@@ -151,11 +162,9 @@ class ChargePoint:
         }
 
     async def withdraw(self) -> None:
-        """Take the release back now, whatever the session says: the station is going down."""
-        try:
-            await self._evse.withdraw()
-        except DeviceUnavailable as error:
-            self._log("withdraw_failed", level="error", id=error.code, evse=self.id, why=str(error))
+        """Take the release back now and for good, whatever the session says: the station is going
+        down."""
+        await self._release.bar()
 
     # --- meter ------------------------------------------------------------------------------------
 
@@ -170,56 +179,17 @@ class ChargePoint:
         )
         await self.register.read_when_due(running)
 
+    @property
+    def _meter_lost(self) -> bool:
+        return self._clock.boot_ms() - self.register.ok_ms >= self.rules.meter_lost_ms
+
     async def meter_begin(self, session_id: str) -> None:
         """Effect METER_BEGIN."""
-        reading = await self.register.confirmed()
-        if reading is None or reading.energy_import_wh is None:
-            await self._keeper.tell(
-                session_id, E.BEGIN_FAILED, {"why": f"meter {self.reading.why}"}
-            )
-            return
-        data = {
-            "energy_wh": reading.energy_import_wh,
-            "serial": reading.serial,
-            "model": self.register.model,
-        }
-        await self._keeper.tell(session_id, E.BEGAN, data)
+        await self._ends.begin(session_id)
 
     async def meter_end(self, session_id: str) -> None:
-        """Effect METER_END: the confirmed register if it fits the session, else the last durable
-        reading, and the record says which."""
-        deadline_ms = self._clock.boot_ms() + self.rules.meter_lost_ms
-        while True:
-            session = self._keeper.sessions.get(session_id)
-            if session is None or session.state is not S.ENDING:
-                return
-            reading = await self.register.confirmed(END_TRIES)
-            if reading is not None and self.register.fits(session, reading):
-                await self._end(session, reading.energy_import_wh or 0, "confirmed")
-                return
-            if reading is not None or self._clock.boot_ms() >= deadline_ms:
-                last_wh = session.last_wh if session.last_wh is not None else session.begin_wh
-                self._log("end_unconfirmed", level="error", id="MTR-002", session=session_id)
-                await self._end(session, last_wh or 0, "last_durable")
-                return
-            self._progress.beat(f"end {self.id}", TURN_BOUND_MS)
-
-    async def _end(self, session: Session, end_wh: int, quality: str) -> None:
-        begin_wh = session.begin_wh if session.begin_wh is not None else end_wh
-        cost = self.price_of(end_wh - begin_wh, session.charging_ms, session.idle_ms)
-        data = {
-            "energy_wh": end_wh,
-            "quality": quality,
-            "cost_minor": cost.total_minor,
-            "price": cost.json(),
-            "bill": cost.bill.to_json(),
-        }
-        self._progress.leave(f"end {self.id}")
-        await self._keeper.tell(session.id, E.ENDED, data)
-
-    def price_of(self, energy_wh: int, charging_ms: int, idle_ms: int) -> Price:
-        usage = Usage(energy_wh=energy_wh, charging_ms=charging_ms, idle_ms=idle_ms)
-        return price(self.tariff, usage)
+        """Effect METER_END."""
+        await self._ends.end(session_id)
 
     # --- after a restart --------------------------------------------------------------------------
 
@@ -234,13 +204,12 @@ class ChargePoint:
         session = self.session()
         if session is not None and energy_allowed(session.state):
             seen = self.snapshot.state is not EvseState.UNKNOWN and self.reading.ok
-            if not seen and self._clock.boot_ms() < self._resume_until_ms:
+            stands = self.snapshot.estop or self.snapshot.state is EvseState.UNPLUGGED
+            if not (seen or stands) and self._clock.boot_ms() < self._resume_until_ms:
                 return True
             resume = seen and self._may_resume(session)
             data = {"resume": resume, "reason": "restart"}
             await self._keeper.tell(session.id, E.RESTARTED, data)
-            word = "session_resumed" if resume else "session_not_resumed"
-            self._log(word, session=session.id, evse=self.id)
         self._resume_until_ms = None
         return False
 
@@ -255,30 +224,21 @@ class ChargePoint:
             and self.register.fits(session, self.reading)
         )
 
-    # --- release ----------------------------------------------------------------------------------
+    # --- plug -------------------------------------------------------------------------------------
 
-    async def _assert_release(self) -> None:
-        allowed = self._keeper.may_charge(self.id)
-        now = self._clock.boot_ms()
-        try:
-            if allowed:
-                lost = self.snapshot.state in (EvseState.PLUGGED, EvseState.FINISHED)
-                if self._released is not True or lost or now >= self._release_due_ms:
-                    lease_s = self._evse.abilities.failsafe_s or LEASE_S
-                    await self._evse.release(self.rules.max_current_ma, lease_s)
-                    self._released = True
-                    self._release_due_ms = now + lease_s * 1000 // 3
-            elif self._released is not False or self.snapshot.state in RELEASED_STATES:
-                await self._evse.withdraw()
-                self._released = False
-        except DeviceUnavailable as error:
-            self._released = None
-            self._health.note(False, error.code, str(error))
-
-    # --- what the session is told -----------------------------------------------------------------
+    def _look_for_car(self) -> None:
+        """Notes when a car comes. UNKNOWN and FAULT say nothing about it."""
+        if self.snapshot.state is EvseState.UNPLUGGED:
+            self._car_was_there, self._plugged_at = False, None
+        elif self.car_there:
+            if self._car_was_there is False:
+                self._plugged_at = self._clock.stamp()
+            self._car_was_there = True
 
     async def _tell_plug(self) -> None:
         session = self.session()
+        if session is None:
+            session = await self._bind()
         if session is None:
             return
         state = self.snapshot.state
@@ -289,10 +249,26 @@ class ChargePoint:
         if self.car_there and waits:
             await self._keeper.tell(session.id, E.PLUGGED)
 
+    async def _bind(self) -> Session | None:
+        """A car that comes after a tap for no connector in particular is the one that was meant."""
+        if self._plugged_at is None or self.ready_for_session():
+            return None
+        found = [s for t in self._desks if (s := self._keeper.unbound(t)) is not None]
+        if len(found) != 1 or found[0].started is None:
+            return None
+        since_ms = self._plugged_at.since_ms(found[0].started)
+        if since_ms is None or since_ms < 0:
+            return None
+        await self._keeper.tell(found[0].id, E.BOUND, {"evse": self.id})
+        return self.session()
+
+    # --- energy -----------------------------------------------------------------------------------
+
     async def _tell_energy(self) -> None:
         session = self.session()
         if session is None or not energy_allowed(session.state):
             self.live = None
+            self._limit.rest()
             return
         state = self.snapshot.state
         if state is EvseState.CHARGING and session.state is not S.CHARGING:
@@ -302,99 +278,108 @@ class ChargePoint:
         session = self.session()
         if session is None or not energy_allowed(session.state):
             return
-        if await self._must_stop(session):
-            return
-        await self._follow(session)
+        # What a meter said last before it fell silent may become the end reading.
+        fell_silent = self._meter_answers and not self.reading.ok
+        self._meter_answers = self.reading.ok
+        if fell_silent:
+            await self._save(session)
+        reason = self._reason_to_stop()
+        if reason:
+            await self._order_stop(session, {"reason": reason})
+        else:
+            await self._follow(session)
 
-    async def _must_stop(self, session: Session) -> bool:
+    def _reason_to_stop(self) -> str:
         now = self._clock.boot_ms()
         faulty = self.snapshot.state is EvseState.FAULT
-        self._fault_since_ms = (self._fault_since_ms or now) if faulty else None
-        reason = ""
+        if not faulty:
+            self._fault_since_ms = None
+        elif self._fault_since_ms is None:
+            self._fault_since_ms = now
         if self.snapshot.estop:
-            reason = "emergency stop"
-        elif self._fault_since_ms is not None and now - self._fault_since_ms >= FAULT_BOUND_MS:
-            reason = "fault of the charge controller"
-        elif now - self.register.ok_ms >= self.rules.meter_lost_ms:
-            reason = "meter lost"
-        elif self.reading.state is ReadingState.WRONG_SERIAL:
-            reason = "meter exchanged"
-        if reason:
-            await self._keeper.tell(session.id, E.STOP, {"reason": reason})
-        return bool(reason)
+            return "emergency stop"
+        if self._fault_since_ms is not None and now - self._fault_since_ms >= FAULT_BOUND_MS:
+            return "fault of the charge controller"
+        if self.reading.state is ReadingState.WRONG_SERIAL:
+            return "meter exchanged"
+        if self._meter_lost:
+            return "meter lost"
+        if now - self._evse_ok_ms >= EVSE_LOST_MS:
+            return "charge controller lost"
+        return ""
+
+    async def _order_stop(self, session: Session, data: dict[str, object]) -> None:
+        """The last good reading is made durable first: it may be the end reading."""
+        await self._save(session)
+        await self._keeper.tell(session.id, E.STOP, data)
 
     async def _follow(self, session: Session) -> None:
         """Running cost, the limit of the hold, and a durable reading now and then."""
-        wh = self.reading.energy_import_wh
-        if not self.reading.ok or wh is None or session.begin_wh is None:
+        good = self.register.good
+        if good is None or good.energy_import_wh is None or session.begin_wh is None:
             return
-        if wh < (session.last_wh or 0):
+        now = self._clock.stamp()
+        found = self._limit.ask(session, good, now)
+        if found.reached:
+            data = {"reason": "limit", "energy_wh": good.energy_import_wh, "margin": found.json()}
+            await self._order_stop(session, data)
             return
-        charging_ms, idle_ms = usage_at(session, self._clock.stamp())
-        usage = Usage(energy_wh=wh - session.begin_wh, charging_ms=charging_ms, idle_ms=idle_ms)
-        self.live = Live(
-            session.id,
-            usage.energy_wh,
-            self.reading.power_w or 0,
-            charging_ms,
-            idle_ms,
-            price(self.tariff, usage).total_minor,
-        )
-        limit = limit_reached(
-            self.tariff,
-            usage,
-            hold_minor=session.held_minor or 0,
-            max_power_w=self.rules.max_power_w,
-            reaction_ms=REACTION_MS,
-            meter_step_wh=METER_STEP_WH,
-        )
-        if limit is not None:
-            data = {"reason": "limit", "energy_wh": wh, "margin": limit.json()}
-            await self._keeper.tell(session.id, E.PROGRESS, self._reading_data(wh))
-            await self._keeper.tell(session.id, E.STOP, data)
-        elif self._clock.boot_ms() - self._saved_ms >= PROGRESS_EVERY_MS:
-            self._saved_ms = self._clock.boot_ms()
-            await self._keeper.tell(session.id, E.PROGRESS, self._reading_data(wh))
+        self._show(session, good, now)
+        if now.boot_ms - self._saved_ms >= PROGRESS_EVERY_MS:
+            await self._save(session)
 
-    def _reading_data(self, wh: int) -> dict[str, int]:
-        return {"energy_wh": wh, "power_w": self.reading.power_w or 0}
+    def _show(self, session: Session, good: Reading, now: Stamp) -> None:
+        wh = max(good.energy_import_wh or 0, session.last_wh or 0) - (session.begin_wh or 0)
+        charging_ms, idle_ms = usage_at(session, now)
+        cost = price(self.tariff, Usage(energy_wh=wh, charging_ms=charging_ms, idle_ms=idle_ms))
+        power_w = self.reading.power_w or 0
+        self.live = Live(session.id, wh, power_w, charging_ms, idle_ms, cost.total_minor)
+
+    async def _save(self, session: Session) -> None:
+        """Make the last good reading durable. An old one is left: the event's time is taken for the
+        reading's when a later reading is judged."""
+        now = self._saved_ms = self._clock.boot_ms()
+        good = self.register.good
+        if good is None or good.energy_import_wh is None or now - good.boot_ms > READ_SLACK_MS:
+            return
+        same_meter = session.meter_serial in (None, good.serial)
+        if same_meter and good.energy_import_wh >= (session.last_wh or 0):
+            data = {"energy_wh": good.energy_import_wh, "power_w": good.power_w or 0}
+            await self._keeper.tell(session.id, E.PROGRESS, data)
+
+    # --- stop -------------------------------------------------------------------------------------
 
     async def _tell_stop(self) -> None:
-        """A stop is proven by the controller's state and by the meter, not by our command."""
         session = self.session()
         if session is None or session.state is not S.STOPPING:
-            self._stop_since_ms, self._quiet, self._stop_alarmed = None, 0, False
+            self._stop = None
             return
         now = self._clock.boot_ms()
-        if self._stop_since_ms is None:
-            self._stop_since_ms = now
-        waited_ms = now - self._stop_since_ms
-        no_power = self.reading.ok and (self.reading.power_w or 0) <= POWER_ZERO_W
-        self._quiet = self._quiet + 1 if no_power else 0
-        proof = self._stop_proof(now)
+        if self._stop is None:
+            self._stop = StopProof(now)
+        proof = self._stop.see(
+            now,
+            self.snapshot,
+            self.reading,
+            off_since_ms=self._release.off_since_ms,
+            evse_silent_ms=now - self._evse_ok_ms,
+            silent_bound_ms=self._release.silent_bound_ms,
+            meter_lost=self._meter_lost,
+        )
         if proof:
-            if self.reading.ok and self.reading.energy_import_wh is not None:
-                data = self._reading_data(self.reading.energy_import_wh)
-                await self._keeper.tell(session.id, E.PROGRESS, data)
+            await self._save(session)
             await self._keeper.tell(session.id, E.STOPPED, {"proof": proof})
-        elif waited_ms >= STOP_ALARM_MS and not self._stop_alarmed:
-            self._stop_alarmed = True
+            return
+        if now - self._saved_ms >= PROGRESS_EVERY_MS:
+            await self._save(session)
+        if self._stop.overdue(now):
             self._log(
                 "stop_not_effective",
                 level="error",
-                id="EVS-002",
+                id="STA-022",
                 evse=self.id,
                 session=session.id,
                 seen=f"{self.snapshot.state}, {self.reading.power_w} W",
+                expected="no release and no power",
+                remedy="switch the connector off and have it looked at",
             )
-
-    def _stop_proof(self, now: int) -> str:
-        standing = self.snapshot.state not in (EvseState.CHARGING, EvseState.UNKNOWN)
-        if standing and self._quiet >= QUIET_READS:
-            return "controller and meter"
-        if standing and now - self.register.ok_ms >= self.rules.meter_lost_ms:
-            return "controller; meter lost"
-        silent_ms = now - self._evse_ok_ms
-        if silent_ms >= STOP_BY_METER_MS and self._quiet * POLL_S * 1000 >= STOP_BY_METER_MS:
-            return "meter; controller lost"
-        return ""

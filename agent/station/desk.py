@@ -17,18 +17,21 @@ from agent.session import OWED, E, Effect, S, Session, energy_allowed
 from agent.station.charge_point import ChargePoint
 from agent.station.context import Context
 from agent.station.screen import Notice, Screen
-from agent.station.till import JUDGES, Till
+from agent.station.till import DESK_BOUND_MS, JUDGES, Till
 from agent.values import Money
 
 # A status enquiry at least every minute lets the terminal run its timed jobs (PA00P015, 05 01).
 IDENTIFY_EVERY_MS = 60_000
+# One that is not ready may become so at any moment.
+IDENTIFY_SOON_MS = 10_000
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0  # a terminal that boots takes about a minute; no use in asking more often
 ASK_AGAIN_S = 60.0  # the terminal answered but it cannot be told: its state changes slowly
+# A link that held for so long was a good one: the next loss is retried at once.
+STABLE_MS = 60_000
 NO_CARD_PAUSE_S = 1.0
-# ZVT's longest dialogue (T4, 180 s) plus its repeats; a desk that is silent for longer is stuck.
-DESK_BOUND_MS = 240_000
-# The same card twice within this is one tap: drivers hold the card until something happens.
+# The same card twice within this is one tap: drivers hold the card until something happens. Counted from
+# the end of what the tap began, too: a card left on the reader must not cancel its own hold.
 SAME_TAP_MS = 4_000
 ID_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: nothing that is misread on a receipt
 ID_LENGTH = 10
@@ -59,8 +62,8 @@ class Desk:
     ) -> None:
         self.id = terminal_id
         self.points = points
-        self.identity: TerminalIdentity | None = None
         self.trouble = "not connected yet"
+        self.no_room = ""  # why the ledger takes no new session
         self.accepting = True
         self._terminal, self._rules, self._screen = terminal, rules, screen
         self._card_key = card_key
@@ -72,9 +75,15 @@ class Desk:
         self._shown: tuple[str, ...] = ()
         self._notice: Notice | None = None
         self._identified_ms = 0
+        self._linked_ms = 0
         self._lost_ms: int | None = None
+        self._unready_ms: int | None = None
         self._last_tap: tuple[bytes, int] = (b"", -SAME_TAP_MS)
         self._macs: dict[str, bytes] = {}
+
+    @property
+    def identity(self) -> TerminalIdentity | None:
+        return self._till.identity
 
     @property
     def strange_holds(self) -> tuple[int, ...]:
@@ -84,9 +93,13 @@ class Desk:
     # --- orders from the station ------------------------------------------------------------------
 
     def order(self, session_id: str, effect: Effect) -> None:
-        """Queue money work. Bounded: one job per session and effect."""
+        """Queue money work. Bounded: one job per session and effect. Questions go first: the next
+        command replaces the last result, which may be all that tells how an earlier one ended."""
         if (session_id, effect) not in self._jobs:
-            self._jobs.append((session_id, effect))
+            if effect in JUDGES:
+                self._jobs.appendleft((session_id, effect))
+            else:
+                self._jobs.append((session_id, effect))
         self._wake.set()
 
     def refresh(self) -> None:
@@ -107,11 +120,13 @@ class Desk:
             while True:
                 self._beat()
                 try:
+                    self._linked_ms = self._clock.boot_ms()
                     await self._link_up()
-                    pause_s = RETRY_FIRST_S
                     await self._serve()
                 except DeviceUnavailable as error:
                     self._lost(error)
+                    if self._clock.boot_ms() - self._linked_ms >= STABLE_MS:
+                        pause_s = RETRY_FIRST_S
                     await self._terminal.close()
                     await asyncio.sleep(pause_s)
                     pause_s = min(pause_s * 2, RETRY_MOST_S)
@@ -122,19 +137,35 @@ class Desk:
         self._context.progress.beat(f"terminal {self.id}", DESK_BOUND_MS)
 
     async def _link_up(self) -> None:
-        self.identity = await self._terminal.connect()
-        self._identified_ms = self._clock.boot_ms()
+        identity = await self._terminal.connect()
         self._shown = ()
-        self._take_state(self.identity)
         if self._lost_ms is not None:
-            after_ms = self._clock.boot_ms() - self._lost_ms
-            self._lost_ms = None
+            after_ms, self._lost_ms = self._clock.boot_ms() - self._lost_ms, None
             self._log("device_back", device="terminal", terminal=self.id, after_ms=after_ms)
         else:
-            self._log("terminal_ready", terminal=self.id, tid=self.identity.terminal_id)
+            self._log("terminal_connected", terminal=self.id, tid=identity.terminal_id)
+        self._take_state(identity)
 
     def _take_state(self, identity: TerminalIdentity) -> None:
-        self.trouble = "" if identity.ready else f"terminal says {identity.status_text}"
+        now = self._identified_ms = self._clock.boot_ms()
+        self._till.identity = identity
+        if identity.ready:
+            self.trouble = ""
+            if self._unready_ms is not None:
+                after_ms, self._unready_ms = now - self._unready_ms, None
+                self._log("terminal_ready", terminal=self.id, after_ms=after_ms)
+            return
+        self.trouble = f"STA-028: terminal says {identity.status_text} ({identity.status_code})"
+        if self._unready_ms is None:
+            self._unready_ms = now
+            self._log(
+                "terminal_not_ready",
+                level="error",
+                id="STA-028",
+                terminal=self.id,
+                why=self.trouble,
+                effect="out of order for payment",
+            )
 
     def _lost(self, error: DeviceUnavailable) -> None:
         self.trouble = str(error)
@@ -158,18 +189,14 @@ class Desk:
             if self._jobs:
                 await self._work()
                 continue
-            if self._clock.boot_ms() - self._identified_ms >= IDENTIFY_EVERY_MS:
-                await self._identify()
+            every_ms = IDENTIFY_SOON_MS if self.trouble else IDENTIFY_EVERY_MS
+            if self._clock.boot_ms() - self._identified_ms >= every_ms:
+                self._take_state(await self._terminal.identify())
             await self._paint()
             if self._wants_card():
                 await self._poll_card()
             else:
                 await self._nap(NO_CARD_PAUSE_S)
-
-    async def _identify(self) -> None:
-        self.identity = await self._terminal.identify()
-        self._identified_ms = self._clock.boot_ms()
-        self._take_state(self.identity)
 
     async def _nap(self, seconds: float) -> None:
         try:
@@ -185,7 +212,7 @@ class Desk:
         lines = (
             self._notice.lines
             if self._notice is not None
-            else self._screen.lines(self.id, self.points, self.trouble)
+            else self._screen.lines(self.id, self.points, self.trouble or self.no_room)
         )
         if lines != self._shown:
             await self._terminal.show(lines)
@@ -200,56 +227,82 @@ class Desk:
     def _wants_card(self) -> bool:
         if self.trouble or not self.accepting:
             return False
-        if any(not p.ready_for_session() for p in self.points.values()):
+        if not self.no_room and any(not p.ready_for_session() for p in self.points.values()):
             return True
         mine = self._keeper.at_terminal(self.id)
         return any(energy_allowed(s.state) or s.state is S.HELD for s in mine)
 
     async def _poll_card(self) -> None:
-        """Wait for a card; end early when there is work or something new to show. The driver aborts
-        the read when another verb comes; what the read found by then still counts."""
+        """Wait for a card; in between do work that comes, and show what is new. The driver aborts the
+        read when another verb comes; what the read found by then still counts."""
         reading = asyncio.ensure_future(self._terminal.read_card(self._rules.card_poll_s))
-        waking = asyncio.ensure_future(self._wake.wait())
         try:
-            await asyncio.wait({reading, waking}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                await (self._work() if self._jobs else self._paint())
-            card = await reading
+            while not reading.done():
+                waking = asyncio.ensure_future(self._wake.wait())
+                await asyncio.wait({reading, waking}, return_when=asyncio.FIRST_COMPLETED)
+                waking.cancel()
+                self._wake.clear()
+                if self._jobs:
+                    await self._work()
+                elif not reading.done():
+                    await self._paint()
+            card = reading.result()
         finally:
-            waking.cancel()
-            if not reading.done():
-                reading.cancel()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
         if card is not None:
             await self._tapped(card)
 
     async def _tapped(self, card: Card) -> None:
         self._shown = ()  # the terminal shows its own words after a card
         mac = hmac.new(self._card_key, card.token or b"", hashlib.sha256).digest()
+        if self._repeated(mac):
+            return
+        known = mac if card.token is not None else None
+        for session in self._keeper.at_terminal(self.id):
+            if known is None or self._macs.get(session.id) != known:
+                continue
+            if energy_allowed(session.state) and self._rules.stop_by_tap:
+                await self._keeper.tell(session.id, E.STOP, {"reason": "tap"})
+            elif session.state is S.HELD:
+                await self._keeper.tell(session.id, E.CANCELLED, {"why": "driver"})
+            return
+        refused = self._refusal()
+        if refused:
+            self.tell_driver(*self._screen.refused(refused))
+        else:
+            await self._begin(known)
+
+    def _repeated(self, mac: bytes) -> bool:
         now = self._clock.boot_ms()
         repeated = self._last_tap[0] == mac and now - self._last_tap[1] < SAME_TAP_MS
         self._last_tap = (mac, now)
-        if repeated and card.token is not None:
-            return
-        for session in self._keeper.at_terminal(self.id):
-            if card.token is not None and self._macs.get(session.id) == mac:
-                if energy_allowed(session.state) and self._rules.stop_by_tap:
-                    await self._keeper.tell(session.id, E.STOP, {"reason": "tap"})
-                    return
-                if session.state is S.HELD:
-                    await self._keeper.tell(session.id, E.CANCELLED, {"why": "driver"})
-                    return
-        await self._begin(mac if card.token is not None else None)
+        return repeated
+
+    def _refusal(self) -> str:
+        """Why no session can begin now, as screens.refused_tap has words for it."""
+        if self._keeper.unbound(self.id) is not None:
+            return "busy"
+        if self.no_room or not self.accepting:
+            return "out_of_order"
+        troubles = [p.ready_for_session() for p in self.points.values()]
+        if not all(troubles):
+            return ""
+        mine = self._keeper.at_terminal(self.id)
+        if any(energy_allowed(s.state) or s.state is S.HELD for s in mine):
+            return "other_card"
+        return "occupied" if "occupied" in troubles else "out_of_order"
+
+    def _connector(self) -> ChargePoint | None:
+        """The connector that is meant, where that can be known before the tap (design §2 rule 7)."""
+        free = [p for p in self.points.values() if not p.ready_for_session()]
+        plugged = [p for p in free if p.car_there]
+        if len(plugged) == 1:
+            return plugged[0]
+        return free[0] if len(free) == 1 else None
 
     async def _begin(self, mac: bytes | None) -> None:
-        if self._keeper.unbound(self.id) is not None:
-            self.tell_driver(*self._screen.busy())
-            return
-        free = [p for p in self.points.values() if not p.ready_for_session()]
-        if not free:
-            self.tell_driver(*self._screen.busy())
-            return
-        plugged = [p for p in free if p.car_there]
-        chosen = plugged[0] if len(plugged) == 1 else free[0] if len(free) == 1 else None
+        chosen = self._connector()
         session_id = new_session_id()
         data = {
             "evse": None if chosen is None else chosen.id,
@@ -266,8 +319,10 @@ class Desk:
         try:
             await self._keeper.tell(session_id, E.TAPPED, data, card_mac=mac)
         except LedgerError as error:
+            self.forget_card(session_id)
+            self.no_room = str(error)
             self._log("session_refused", level="error", id="STA-003", why=str(error))
-            self.tell_driver(*self._screen.out_of_order())
+            self._wake.set()
 
     # --- work -------------------------------------------------------------------------------------
 
@@ -281,20 +336,23 @@ class Desk:
         if effect in JUDGES:
             await self._ask(session, effect)
             return
-        outcome = await self._till.do(session, effect)
+        try:
+            outcome = await self._till.do(session, effect)
+        finally:
+            self._last_tap = (self._last_tap[0], self._clock.boot_ms())
         if effect is Effect.AUTHORIZE and isinstance(outcome, Refused):
             self.tell_driver(*self._screen.declined(outcome.reason))
         elif effect is Effect.AUTHORIZE and isinstance(outcome, NotSent):
-            self.tell_driver(*self._screen.out_of_order())
+            self.tell_driver(*self._screen.refused("out_of_order"))
 
     async def _ask(self, session: Session, effect: Effect) -> None:
-        loop = asyncio.get_running_loop()
         try:
             told = await self._till.ask(session, effect)
         except DeviceUnavailable:
-            loop.call_later(RETRY_FIRST_S, self.order, session.id, effect)
+            self.order(session.id, effect)  # first thing when the link is back
             raise
         if not told:
+            loop = asyncio.get_running_loop()
             loop.call_later(ASK_AGAIN_S, self.order, session.id, effect)
 
 

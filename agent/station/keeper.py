@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent.ledger import AsyncLedger, EventRow, RecordRow
@@ -46,6 +46,14 @@ def event_of(row: EventRow) -> Event:
     return Event(E(row.name), row.stamp, row.data)
 
 
+def refold(session_id: str, rows: Sequence[EventRow]) -> Session | None:
+    """The session its stored events make; None when this version cannot read one of them."""
+    try:
+        return fold(session_id, [event_of(row) for row in rows])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 class Keeper:
     def __init__(self, ledger: AsyncLedger, clock: Clock, log: Log) -> None:
         self._ledger = ledger
@@ -67,15 +75,15 @@ class Keeper:
         """Fold every open session from the ledger. Recovery starts here."""
         for row in await self._ledger.sessions(open_only=True, limit=LOAD_LIMIT):
             events = await self._ledger.events(row.id)
-            session = fold(row.id, [event_of(e) for e in events])
-            if session.state != row.state:
+            session = refold(row.id, events)
+            if session is None or session.state != row.state:
                 self.set_aside[row.id] = row.state
                 self._log(
                     "session_set_aside",
                     level="error",
                     id="STA-002",
                     session=row.id,
-                    seen=str(session.state),
+                    seen="an event it does not know" if session is None else str(session.state),
                     expected=row.state,
                 )
                 continue
@@ -83,9 +91,9 @@ class Keeper:
             self._counts[row.id] = len(events)
             self._stamps[row.id] = events[-1].stamp
         for row in reversed(await self._ledger.sessions(limit=CLOSED_KEPT)):
-            if not row.open:
-                events = await self._ledger.events(row.id)
-                self._closed.append(fold(row.id, [event_of(e) for e in events]))
+            closed = None if row.open else refold(row.id, await self._ledger.events(row.id))
+            if closed is not None:
+                self._closed.append(closed)
         return list(self.sessions.values())
 
     def watch(self, watcher: Callable[[Session], None]) -> None:
@@ -161,6 +169,7 @@ class Keeper:
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             before = self.sessions.get(session_id) or Session(session_id)
             if before.state is S.NEW and name is not E.TAPPED:
+                self._locks.pop(session_id, None)
                 return Step(before, False, None)  # closed meanwhile
             event = Event(name, self._clock.stamp(), data)
             result = step(before, event)

@@ -14,6 +14,7 @@ def notify(message: str) -> None:
         return
     address = "\0" + path[1:] if path.startswith("@") else path
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
+        s.setblocking(False)  # a service manager that does not listen must not hold the station up
         try:
             s.connect(address)
             s.sendall(message.encode())

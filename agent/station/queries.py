@@ -9,7 +9,7 @@ from typing import Any
 from agent.ledger import EventRow, Ledger
 from agent.session import Session, fold
 from agent.session.summary import summary
-from agent.station.keeper import event_of
+from agent.station.keeper import event_of, refold
 from agent.trust.chain import iso_utc
 from agent.values import Stamp
 
@@ -19,9 +19,8 @@ RECORDS_PAGE = 500
 
 def session_of(ledger: Ledger, session_id: str) -> tuple[Session, list[EventRow]] | None:
     rows = ledger.events(session_id)
-    if not rows:
-        return None
-    return fold(session_id, [event_of(row) for row in rows]), rows
+    session = refold(session_id, rows) if rows else None
+    return None if session is None else (session, rows)
 
 
 def event_json(row: EventRow) -> dict[str, object]:
@@ -52,7 +51,7 @@ def event_row(session_id: str, data: Mapping[str, Any]) -> EventRow:
 def sessions_list(ledger: Ledger, limit: int) -> list[dict[str, object]]:
     """Newest first."""
     found = []
-    for row in ledger.sessions(limit=min(limit, SESSIONS_LISTED_MAX)):
+    for row in ledger.sessions(limit=max(0, min(limit, SESSIONS_LISTED_MAX))):
         known = session_of(ledger, row.id)
         if known is not None:
             found.append(summary(known[0]))

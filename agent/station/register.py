@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from agent.ports import DeviceUnavailable, Meter
 from agent.session import Session
@@ -12,32 +13,43 @@ from agent.values import Reading, ReadingState
 IDLE_EVERY_MS = 30_000  # an idle meter is asked only to know that it is still there
 CONFIRM_PAUSE_S = 0.3
 CONFIRM_READS_MAX = 40  # about the time a car needs to let its current fall
-# What happens between a decision and zero power: a poll, a bus quarantine, and the car's reaction.
-REACTION_MS = 6_000
-METER_STEP_WH = 1
+# How far two readings of one moment may lie apart: a reply on its way through a busy bus.
+READ_SLACK_MS = 6_000
+# A register in kWh as a 32-bit float steps by 8 Wh from 65 536 kWh on, and meters commonly count in 10 Wh.
+METER_STEP_WH = 10
 MARGIN_PERCENT = 10  # over rated power: meters and controllers have tolerances
+# Devices that start with the station, and states that are debounced, need a moment until they first answer.
+GRACE_MS = 10_000
+
+_ID = re.compile(r"[A-Z]{3}-\d{3}")
 
 
 class Health:
-    """Loss of a device is logged once, its return once with how long it lasted."""
+    """Loss of a device is logged once, its return once with how long it lasted. One that has never
+    answered yet is lost only after GRACE_MS: a healthy start says nothing."""
 
     def __init__(self, device: str, evse: str, context: Context) -> None:
         self._device, self._evse = device, evse
         self._clock, self._log = context.clock, context.log
+        self._born_ms = self._clock.boot_ms()
+        self._known = False
         self._lost_ms: int | None = None
 
     def note(self, well: bool, code: str, why: str) -> None:
+        """`why` may begin with an id of its own, which then is told instead of `code`."""
         now = self._clock.boot_ms()
-        if well and self._lost_ms is not None:
-            after_ms = now - self._lost_ms
-            self._lost_ms = None
-            self._log("device_back", device=self._device, evse=self._evse, after_ms=after_ms)
-        elif not well and self._lost_ms is None:
+        if well:
+            self._known = True
+            if self._lost_ms is not None:
+                after_ms, self._lost_ms = now - self._lost_ms, None
+                self._log("device_back", device=self._device, evse=self._evse, after_ms=after_ms)
+        elif self._lost_ms is None and (self._known or now - self._born_ms >= GRACE_MS):
             self._lost_ms = now
+            said = _ID.match(why)
             self._log(
                 "device_lost",
                 level="warning",
-                id=code,
+                id=said.group() if said else code,
                 device=self._device,
                 evse=self._evse,
                 why=why,
@@ -45,6 +57,8 @@ class Health:
 
 
 class Register:
+    """`reading` is the last one whatever it says, `good` the last one that can be billed."""
+
     def __init__(self, evse: str, meter: Meter, max_power_w: int, context: Context) -> None:
         self._meter, self._max_power_w = meter, max_power_w
         self._clock = context.clock
@@ -53,6 +67,7 @@ class Register:
         self.model = ""
         self.ok_ms = self._clock.boot_ms()
         self.reading = Reading(ReadingState.NO_ANSWER, self.ok_ms, why="not asked yet")
+        self.good: Reading | None = None
 
     async def read_when_due(self, running: bool) -> None:
         now = self._clock.boot_ms()
@@ -69,11 +84,11 @@ class Register:
                 self.reading = Reading(ReadingState.NO_ANSWER, now, why=str(error))
                 self._health.note(False, error.code, str(error))
                 return self.reading
-        self.reading = await self._meter.read()
-        self._health.note(self.reading.ok, "MTR-001", self.reading.why)
-        if self.reading.ok:
-            self.ok_ms = self.reading.boot_ms
-        return self.reading
+        reading = self.reading = await self._meter.read()
+        self._health.note(reading.ok, "STA-021", reading.why)
+        if reading.ok:
+            self.ok_ms, self.good = reading.boot_ms, reading
+        return reading
 
     async def confirmed(self, reads_max: int = CONFIRM_READS_MAX) -> Reading | None:
         """Two equal readings in a row, or None after `reads_max` (billing-grade begin and end)."""
@@ -100,6 +115,6 @@ class Register:
         elapsed_ms = self._clock.stamp().since_ms(session.last_at)
         if elapsed_ms is None:  # across a reboot: bounded by the wall clock if that can be believed
             elapsed_ms = max(0, self._clock.stamp().utc_ms - session.last_at.utc_ms)
-        allowed_ms = elapsed_ms + REACTION_MS
+        allowed_ms = elapsed_ms + READ_SLACK_MS
         bound_wh = self._max_power_w * allowed_ms * (100 + MARGIN_PERCENT) // 360_000_000
         return session.last_wh <= wh <= session.last_wh + bound_wh + METER_STEP_WH

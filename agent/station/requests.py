@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from agent.station.station import Station
 
 
+def _no_session(session_id: object) -> ControlRefused:
+    return ControlRefused(
+        f"STA-012: no session {session_id} in the ledger; see `voltill sessions list`"
+    )
+
+
 class Requests:
     def __init__(self, station: Station) -> None:
         self._station = station
@@ -58,13 +64,13 @@ class Requests:
             lambda ledger: queries.session_show(ledger, str(request["id"]))
         )
         if found is None:
-            raise ControlRefused(f"no session {request['id']} in the ledger")
+            raise _no_session(request["id"])
         return found
 
     async def events(self, request: Mapping[str, Any]) -> Any:
         rows = await self._station.ledger.events(str(request["id"]))
         if not rows:
-            raise ControlRefused(f"no session {request['id']} in the ledger")
+            raise _no_session(request["id"])
         return [queries.event_json(row) for row in rows]
 
     async def outbox(self, _: Mapping[str, Any]) -> Any:
@@ -78,19 +84,23 @@ class Requests:
         evse = str(request["evse"])
         session = self._station.keeper.on_evse(evse)
         if session is None:
-            raise ControlRefused(f"no session on {evse}")
+            raise ControlRefused(f"STA-018: no session on {evse}; see `voltill status`")
         charging = energy_allowed(session.state)
         event, data = (E.STOP, {"reason": "local"}) if charging else (E.CANCELLED, {"why": "local"})
         step = await self._station.keeper.tell(session.id, event, data)
         if not step.taken:
-            raise ControlRefused(f"session {session.id} is {session.state}; nothing to stop")
+            raise ControlRefused(
+                f"STA-018: session {session.id} is {session.state}; there is nothing to stop"
+            )
         return {"session": session.id, "state": str(step.session.state)}
 
     async def meter_read(self, request: Mapping[str, Any]) -> Any:
         point = self._station.parts.points.get(str(request.get("evse", "")))
         if point is None:
             known = ", ".join(self._station.parts.points)
-            raise ControlRefused(f"no EVSE {request.get('evse')!r}; expected one of {known}")
+            raise ControlRefused(
+                f"STA-013: no EVSE {request.get('evse')!r}; expected one of {known}"
+            )
         reading = await point.register.read()
         return {
             "model": point.register.model,

@@ -4,6 +4,7 @@ Level-triggered like everything else: the lines follow from the states, so a scr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 NOTICE_MS = 8_000  # long enough to read two lines, short enough not to keep the next driver waiting
 DONE_MS = 30_000  # the total stays while the driver puts the cable back
 
+_ID = re.compile(r"[A-Z]{3}-\d{3}")
+# What stopped a session against the driver's wish, and the code that a helpline is told.
+FAULTS = {
+    "emergency stop": "STA-030",
+    "fault of the charge controller": "STA-031",
+    "charge controller lost": "STA-020",
+    "meter lost": "STA-021",
+    "meter exchanged": "STA-021",
+}
+
 _BEFORE_HOLD = (S.AUTHORIZING, S.APPROVED)
 _ASKING = (S.HOLD_UNCLEAR, S.CAPTURE_UNCLEAR, S.RELEASE_UNCLEAR)
 _STOPPING = (S.STOPPING, S.ENDING, S.RECORDING, S.CAPTURING)
@@ -35,21 +46,28 @@ class Notice:
 
 
 class Screen:
-    def __init__(self, context: Context, hold: Money, language: str, stop_by_tap: bool) -> None:
+    def __init__(
+        self,
+        context: Context,
+        hold: Money,
+        language: str,
+        *,
+        stop_by_tap: bool,
+        plug_first: bool = False,
+        helpline: str = "",
+    ) -> None:
         self._context, self._hold = context, hold
         self._display = Display(language=language)
-        self._stop_by_tap = stop_by_tap
+        self._stop_by_tap, self._plug_first = stop_by_tap, plug_first
+        self._helpline = helpline
 
     # --- moments ----------------------------------------------------------------------------------
 
-    def busy(self) -> tuple[Lines, int]:
-        return screens.refused_tap(self._display, "occupied"), NOTICE_MS
-
-    def other_card(self) -> tuple[Lines, int]:
-        return screens.refused_tap(self._display, "other_card"), NOTICE_MS
-
-    def out_of_order(self) -> tuple[Lines, int]:
-        return screens.out_of_order(self._display), NOTICE_MS
+    def refused(self, why: str) -> tuple[Lines, int]:
+        """A tap that starts nothing: "busy", "occupied", "other_card" or "out_of_order"."""
+        if why == "out_of_order":
+            return self._out_of_order(""), NOTICE_MS
+        return screens.refused_tap(self._display, why), NOTICE_MS
 
     def declined(self, reason: Reason) -> tuple[Lines, int]:
         return screens.declined(self._display, reason), NOTICE_MS
@@ -58,7 +76,7 @@ class Screen:
 
     def lines(self, terminal: str, points: Mapping[str, ChargePoint], trouble: str) -> Lines:
         if trouble:
-            return screens.out_of_order(self._display)
+            return self._out_of_order(trouble)
         keeper = self._context.keeper
         mine = [s for s in keeper.at_terminal(terminal) if s.state is not S.UNRESOLVED]
         session = _most_urgent(mine)
@@ -67,15 +85,24 @@ class Screen:
         done = keeper.last_closed(terminal)
         if done is not None and self._fresh(done):
             return self._done(done, points)
-        troubles = [p.ready_for_session() for p in points.values()]
-        if all(troubles):
-            return screens.out_of_order(self._display)
-        return screens.idle(self._display, self._context.tariff, self._hold)
+        free = [p for p in points.values() if not p.ready_for_session()]
+        if not free:
+            return self._out_of_order("")
+        plug_first = self._plug_first and not any(p.car_there for p in free)
+        return screens.idle(self._display, self._context.tariff, self._hold, plug_first=plug_first)
+
+    def _out_of_order(self, trouble: str) -> Lines:
+        """Never the text itself, which is for technicians, but its id for the helpline."""
+        code = _ID.match(trouble)
+        return screens.out_of_order(
+            self._display, code=code.group() if code else "", helpline=self._helpline
+        )
 
     def _fresh(self, session: Session) -> bool:
         now = self._context.clock.stamp()
         since_ms = None if session.entered is None else now.since_ms(session.entered)
-        return session.outcome in ("captured", "released") and (since_ms or DONE_MS) < DONE_MS
+        shown = session.outcome in ("captured", "released")
+        return shown and since_ms is not None and since_ms < DONE_MS
 
     def _of(self, session: Session, points: Mapping[str, ChargePoint]) -> Lines:
         d, state = self._display, session.state
@@ -112,6 +139,15 @@ class Screen:
     def _done(self, session: Session, points: Mapping[str, ChargePoint]) -> Lines:
         point = points.get(session.evse or "")
         last4 = session.card.get("card_last4")
+        fault = FAULTS.get(session.stop_reason)
+        if fault is not None:
+            return screens.fault(
+                self._display,
+                code=fault,
+                pays=Money(session.to_capture_minor, session.currency),
+                helpline=self._helpline,
+                estop=session.stop_reason == "emergency stop",
+            )
         return screens.done(
             self._display,
             total=Money(session.cost_minor or 0, session.currency),

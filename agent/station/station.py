@@ -6,14 +6,15 @@ starts it again, and recovery by replay is the normal start."""
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.ledger import AsyncLedger
-from agent.session import E, Effect, S, Session, energy_allowed
+from agent.ledger import AsyncLedger, LedgerError
+from agent.session import E, Effect, S, Session, Step, energy_allowed
 from agent.session.states import IN_MOTION, OCCUPIES_EVSE
 from agent.settings.models import Settings
 from agent.station import build
@@ -21,6 +22,7 @@ from agent.station.clock import Clock, SystemClock
 from agent.station.context import Context
 from agent.station.control import ControlServer, control_path
 from agent.station.keeper import Keeper, Log
+from agent.station.meter_ends import ended_by_last
 from agent.station.notify import Progress, notify, watchdog_interval_ms
 from agent.station.recorder import Recorder
 from agent.station.requests import Requests
@@ -33,6 +35,10 @@ END_BOUND_S = 60.0
 UNKNOWN_ASK_S = 3600.0  # a terminal learns of an outcome at its next batch at the earliest
 FEED_S = 5.0  # watchdog check without systemd, for the log alone
 CHECKPOINT_S = 60.0  # the write-ahead log is folded back when nothing is going on
+WIND_DOWN_S = 5.0  # for parts to let go of their devices, before the releases are taken back anyway
+# A session with its records takes some 100 KiB; the ledger's log grows to 4 MiB before it is folded back.
+# What began must be able to end.
+ROOM_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,9 @@ class Station:
         self.settings, self.tariff, self.paths, self.log = settings, tariff, paths, log
         self.clock = clock or SystemClock()
         self.stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._handing_over = False
+        self._stuck: list[str] = []
         self._moved = asyncio.Event()
         self._asking: dict[str, asyncio.TimerHandle] = {}
         self._jobs: set[asyncio.Task[None]] = set()
@@ -84,12 +93,13 @@ class Station:
         self.context = Context(self.clock, self.keeper, self.progress, self.tariff, self.log)
         self.parts = build.parts(self.settings, self.paths.card_key, self.context, self.ledger)
         self.recorder = Recorder(self.ledger, self.keeper, self.parts.record_key)
-        self.timers = Timers(build.policy(self.settings), self.context)
+        self.timers = Timers(build.policy(self.settings), self.context, self._start)
         self.keeper.perform = self._perform
         control = ControlServer(self.paths.control, Requests(self).handlers)
-        await control.start()
         try:
+            await control.start()
             await self._recover()
+            self._look_for_room()
             for name, work in self._loops():
                 self._start(name, work)
             notify(f"READY=1\nSTATUS={self._status_line()}")
@@ -102,7 +112,14 @@ class Station:
     def _listen_for_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stopping.set)
+            loop.add_signal_handler(number, self._told_to_stop)
+
+    def _told_to_stop(self) -> None:
+        """Told once: in order. Told twice: at once; the next start settles what is left."""
+        if self.stopping.is_set():
+            self._hurry.set()
+            self._moved.set()
+        self.stopping.set()
 
     def _loops(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         loops: list[tuple[str, Coroutine[Any, Any, None]]] = []
@@ -120,11 +137,11 @@ class Station:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._jobs.discard(task)
-        if task.cancelled() or self._failed.done():
-            return
-        error = task.exception()
-        if error is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._failed.done():
             self._failed.set_exception(error)
+            self._failed.exception()  # looked at later, or never when the station is going down anyway
+            self._moved.set()
 
     async def _until_told(self) -> int:
         told = asyncio.ensure_future(self.stopping.wait())
@@ -132,16 +149,16 @@ class Station:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
         notify("STOPPING=1")
+        if not self._failed.done():
+            hand_over = self.settings.payment.on_sigterm == "hand_over"
+            self.log("stopping", how="hand over" if hand_over else "end")
+            if not hand_over:
+                await self._end_sessions()
+            self._handing_over = hand_over and not self._failed.done()
         if self._failed.done():
             error = self._failed.exception()
             self.log("part_died", level="error", id="STA-004", why=repr(error))
-            await self._withdraw_all()
             return 2
-        hand_over = self.settings.payment.on_sigterm == "hand_over"
-        self.log("stopping", how="hand over" if hand_over else "end")
-        if not hand_over:
-            await self._end_sessions()
-            await self._withdraw_all()
         return 0
 
     # --- recovery ---------------------------------------------------------------------------------
@@ -151,19 +168,38 @@ class Station:
         sessions = await self.keeper.load()
         for session in sessions:
             await self._remember_card(session)
+        self.keeper.watch(self.timers.watch)
+        self.keeper.watch(self._changed)
+        for session in sessions:
             point = self.parts.points.get(session.evse or "")
             if energy_allowed(session.state) and point is not None:
                 point.await_resume()
                 continue
             step = await self.keeper.tell(session.id, E.RESTARTED, {"resume": False})
+            if session.evse is not None and point is None:
+                step = await self._end_orphan(step)
             if step.owed is None:
                 self.keeper.owe(step.session)
             self.timers.watch(step.session)
             self._ask_again(step.session)
-        self.keeper.watch(self.timers.watch)
-        self.keeper.watch(self._changed)
         if sessions:
             self.log("recovered", sessions=[s.id for s in sessions])
+
+    async def _end_orphan(self, step: Step) -> Step:
+        """Its connector is no longer configured: nobody can stop or read it, but its hold must end.
+        It is billed by the last durable reading."""
+        tell, session = self.keeper.tell, step.session
+        why = f"{session.evse} is no longer configured"
+        if session.state is S.BEGINNING:
+            step = await tell(session.id, E.BEGIN_FAILED, {"why": why})
+        if session.state is S.STOPPING:
+            step = await tell(session.id, E.STOPPED, {"proof": why})
+        if step.session.state is S.ENDING:
+            data = ended_by_last(step.session, self.tariff)
+            step = await tell(session.id, E.ENDED, data)
+        if step.session.state is not session.state:
+            self.log("orphan_ended", level="error", id="STA-006", session=session.id, why=why)
+        return step
 
     async def _remember_card(self, session: Session) -> None:
         desk = self.parts.desks.get(session.terminal)
@@ -185,8 +221,7 @@ class Station:
         else:
             point = self.parts.points.get(session.evse or "")
             if point is None:
-                self.log("no_evse", level="error", id="STA-006", session=session.id)
-                return
+                return  # ended by _end_orphan
             work = point.meter_begin if effect is Effect.METER_BEGIN else point.meter_end
             self._start(f"{effect} {session.id}", work(session.id))
 
@@ -198,6 +233,8 @@ class Station:
             if session.state not in OCCUPIES_EVSE:
                 desk.forget_card(session.id)
             desk.refresh()
+        if session.state in (S.CLOSED, S.UNRESOLVED):
+            self._start(f"forget {session.id}", self._forget_card(session.id))
         if self.parts.uplink is not None:
             self.parts.uplink.wake()
 
@@ -222,6 +259,15 @@ class Station:
         loop = asyncio.get_running_loop()
         self._asking[session.id] = loop.call_later(UNKNOWN_ASK_S, ask)
 
+    async def _forget_card(self, session_id: str) -> None:
+        """The code of a card is kept no longer than it is needed (design §2 rule 10)."""
+        try:
+            await self.ledger.forget_card(session_id)
+        except LedgerError as error:
+            self.log(
+                "card_kept", level="warning", id=error.code, session=session_id, why=str(error)
+            )
+
     # --- watching ---------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
@@ -229,9 +275,13 @@ class Station:
         interval_ms = watchdog_interval_ms()
         while True:
             stuck = self.progress.stuck()
-            if stuck:
-                self.log("stuck", level="error", id="STA-007", loops=stuck)
-            elif interval_ms is not None:
+            if stuck != self._stuck:
+                self._stuck = stuck
+                if stuck:
+                    self.log("stuck", level="error", id="STA-007", loops=stuck)
+                else:
+                    self.log("not_stuck_any_more")
+            if not stuck and interval_ms is not None:
                 notify(f"WATCHDOG=1\nSTATUS={self._status_line()}")
             await asyncio.sleep(FEED_S if interval_ms is None else interval_ms / 1000)
 
@@ -239,9 +289,28 @@ class Station:
         written = -1
         while True:
             await asyncio.sleep(CHECKPOINT_S)
+            self._look_for_room()
             if not self.keeper.sessions and written != self.keeper.committed:
                 written = self.keeper.committed
                 await self.ledger.checkpoint()
+
+    def _look_for_room(self) -> None:
+        """A full disk refuses new sessions, early enough for the running ones to end."""
+        try:
+            disk = os.statvfs(self.paths.state)
+        except OSError:
+            return  # the ledger itself will say so
+        free = disk.f_bavail * disk.f_frsize
+        why = "" if free >= ROOM_BYTES else f"STA-029: {free} bytes free; expected {ROOM_BYTES}"
+        desks = list(self.parts.desks.values())
+        if why and not any(desk.no_room for desk in desks):
+            effect = "no new sessions; free space in the state directory"
+            self.log("disk_full", level="error", id="STA-029", why=why, effect=effect)
+        elif not why and any(desk.no_room for desk in desks):
+            self.log("disk_has_room", free=free)
+        for desk in desks:
+            desk.no_room = why
+            desk.refresh()
 
     def _status_line(self) -> str:
         troubles = [f"{d.id}: {d.trouble}" for d in self.parts.desks.values() if d.trouble]
@@ -253,28 +322,42 @@ class Station:
         """Stop running sessions and give them time to be recorded and settled."""
         for desk in self.parts.desks.values():
             desk.accepting = False
-        for session in list(self.keeper.sessions.values()):
-            if energy_allowed(session.state):
-                await self.keeper.tell(session.id, E.STOP, {"reason": "station shuts down"})
-            elif session.state in (S.HELD, S.BEGINNING):
-                await self.keeper.tell(session.id, E.CANCELLED, {"why": "station shuts down"})
+            desk.refresh()
         try:
             async with asyncio.timeout(END_BOUND_S):
-                while any(s.state in IN_MOTION for s in self.keeper.sessions.values()):
+                while not (self._hurry.is_set() or self._failed.done()):
+                    await self._end_each()
+                    if not any(s.state in IN_MOTION for s in self.keeper.sessions.values()):
+                        return
                     self._moved.clear()
                     await self._moved.wait()
         except TimeoutError:
-            left = [s.id for s in self.keeper.sessions.values()]
-            self.log("ended_with_open_sessions", level="warning", id="STA-008", sessions=left)
+            pass
+        left = [s.id for s in self.keeper.sessions.values()]
+        self.log("ended_with_open_sessions", level="warning", id="STA-008", sessions=left)
 
-    async def _withdraw_all(self) -> None:
-        for point in self.parts.points.values():
-            await point.withdraw()
+    async def _end_each(self) -> None:
+        why = "station shuts down"
+        for session in list(self.keeper.sessions.values()):
+            if energy_allowed(session.state):
+                await self.keeper.tell(session.id, E.STOP, {"reason": why})
+            elif session.state in (S.HELD, S.BEGINNING):
+                await self.keeper.tell(session.id, E.CANCELLED, {"why": why})
 
     async def _wind_down(self) -> None:
-        for task in list(self._jobs):
+        """Nothing runs on, and energy is off, whatever ended the station. Only a hand-over leaves the
+        release to the next start."""
+        self.timers.stop()
+        for handle in self._asking.values():
+            handle.cancel()
+        jobs = list(self._jobs)
+        for task in jobs:
             task.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        if jobs:
+            await asyncio.wait(jobs, timeout=WIND_DOWN_S)
+        if not self._handing_over:
+            for point in self.parts.points.values():
+                await point.withdraw()
         await self.keeper.settle_commits()
         for bus in self.parts.buses.values():
             await bus.close()

@@ -19,16 +19,20 @@ from agent.ports import (
     Outcome,
     Refused,
     Terminal,
+    TerminalIdentity,
     Unknown,
     Verdict,
 )
 from agent.session import E, Effect, S, Session
-from agent.session.ask import Answer, LastSeen, judge_capture, judge_hold, judge_release
+from agent.session.ask import Answer, Judgement, LastSeen, judge_capture, judge_hold, judge_release
 from agent.station.context import Context
+from agent.trust import card_like
 from agent.values import Money
 
 # Design §2 rule 14: a commit that takes longer while a terminal waits counts as failed.
 COMMIT_BOUND_S = 3.0
+# ZVT's longest dialogue (T4, 180 s) plus its repeats; a desk that is silent for longer is stuck.
+DESK_BOUND_MS = 240_000
 
 # No run of digits this long is kept from a terminal's texts: it could be part of a card number.
 DIGITS_KEPT_MAX = 10
@@ -42,26 +46,38 @@ JUDGES = {
 MONEY_EFFECTS = frozenset({Effect.AUTHORIZE, Effect.CAPTURE, Effect.RELEASE, *JUDGES})
 
 
+def clean_text(text: str) -> str:
+    """A text of a terminal without anything that could be a card number."""
+    return "*" if card_like.in_text(text) else _LONG_DIGITS.sub("*", text)
+
+
 def clean(details: Mapping[str, int | str]) -> dict[str, object]:
     """Facts of a terminal without anything that could be a card number. Its driver drops card data by
     field; free texts of a host may still repeat it."""
     return {
-        key: _LONG_DIGITS.sub("*", value) if isinstance(value, str) else value
+        key: clean_text(value) if isinstance(value, str) else value
         for key, value in details.items()
     }
 
 
 class Till:
+    """`identity` is what the terminal last said it is."""
+
     def __init__(self, terminal_id: str, terminal: Terminal, context: Context) -> None:
         self.id = terminal_id
+        self.identity: TerminalIdentity | None = None
         self.strange_holds: tuple[int, ...] = ()
         self._terminal = terminal
         self._keeper, self._log = context.keeper, context.log
+        self._progress = context.progress
 
     async def do(self, session: Session, effect: Effect) -> Outcome:
         """AUTHORIZE, CAPTURE or RELEASE, reported to the session. Raises DeviceUnavailable after an
         unknown outcome, so that the link is made anew before anything is asked."""
-        if effect is Effect.AUTHORIZE:
+        stranger = self._stranger(session)
+        if stranger and effect is not Effect.AUTHORIZE:
+            outcome: Outcome = NotSent(stranger)
+        elif effect is Effect.AUTHORIZE:
             outcome = await self._authorize(session)
         elif effect is Effect.CAPTURE:
             outcome = await self._settle(session, Money(session.to_capture_minor, session.currency))
@@ -69,6 +85,17 @@ class Till:
             outcome = await self._settle(session, None)
         await self._report(session, effect, outcome)
         return outcome
+
+    def _stranger(self, session: Session) -> str:
+        """Why this is not the terminal that the hold was made at; empty when it is. At another one the
+        same receipt number may be somebody else's hold."""
+        made_at = session.hold.get("terminal_id")
+        here = None if self.identity is None else self.identity.terminal_id
+        if not made_at or not here or made_at == here:
+            return ""
+        why = f"the hold was made at terminal {made_at}, this is terminal {here}"
+        self._log("other_terminal", level="error", id="STA-025", session=session.id, why=why)
+        return why
 
     async def _authorize(self, session: Session) -> Outcome:
         async def keep(evidence: Evidence) -> Verdict:
@@ -110,7 +137,7 @@ class Till:
                 step = await self._keeper.tell(session_id, name, data)
         except (TimeoutError, LedgerError) as error:
             self._log(
-                "commit_late", level="error", id="LED-010", session=session_id, why=repr(error)
+                "commit_late", level="error", id="STA-026", session=session_id, why=repr(error)
             )
             return Verdict.REJECT
         return Verdict.STORED if step.taken else Verdict.REJECT
@@ -120,10 +147,11 @@ class Till:
         if isinstance(outcome, Done):
             await tell(session.id, E.HELD if effect is Effect.AUTHORIZE else E.SETTLED)
         elif isinstance(outcome, Refused):
-            data = {"reason": str(outcome.reason), "code": outcome.code, "text": outcome.text}
+            text = clean_text(outcome.text)
+            data = {"reason": str(outcome.reason), "code": outcome.code, "text": text}
             await tell(session.id, E.REFUSED, data)
         elif isinstance(outcome, NotSent):
-            await tell(session.id, E.NOT_SENT, {"why": outcome.why})
+            await tell(session.id, E.NOT_SENT, {"why": clean_text(outcome.why)})
         else:
             await self._unclear(session, outcome)
 
@@ -131,7 +159,7 @@ class Till:
         self._log(
             "outcome_unknown", level="error", id="TRM-003", session=session.id, why=outcome.why
         )
-        await self._keeper.tell(session.id, E.UNCLEAR, {"why": outcome.why})
+        await self._keeper.tell(session.id, E.UNCLEAR, {"why": clean_text(outcome.why)})
         # A fresh registration before anything is asked: the other end may have changed.
         raise DeviceUnavailable("TRM-003", f"the dialogue broke: {outcome.why}")
 
@@ -139,6 +167,7 @@ class Till:
         """Ask the terminal how it ended and tell the session. False while it cannot be told."""
         answer = await self._question(session)
         judgement = JUDGES[effect](session, answer)
+        self._note_strangers(session, answer, judgement)
         if judgement is None:
             self._log(
                 "outcome_still_unknown",
@@ -156,24 +185,45 @@ class Till:
 
     async def _question(self, session: Session) -> Answer:
         """Identity first, then the last result, then the open holds (design §2 rule 2)."""
-        identity = await self._terminal.identify()
+        identity = self.identity = await self._terminal.identify()
+        self._beat()
         last = await self._terminal.last_result()
+        self._beat()
         open_holds = await self._terminal.open_holds()
-        receipts = open_holds.receipts
+        self._beat()
         others = [s for s in self._keeper.at_terminal(self.id) if s.id != session.id]
         known_open = frozenset(
             r for s in others if isinstance(r := s.hold.get("receipt"), int) and s.outcome == ""
         )
-        mine = session.hold.get("receipt")
-        self.strange_holds = tuple(r for r in receipts if r not in known_open and r != mine)
         return Answer(
             identity.terminal_id,
-            receipts,
+            open_holds.receipts,
             _last_seen(last),
             self._keeper.known_results(self.id, session.id),
             known_open,
             open_holds.complete,
         )
+
+    def _note_strangers(
+        self, session: Session, answer: Answer, judgement: Judgement | None
+    ) -> None:
+        """Holds that no session of ours explains: reported, never touched (design §2 rule 2)."""
+        ours = {session.hold.get("receipt")} | answer.known_open
+        if judgement is not None and isinstance(found := judgement.data.get("hold"), dict):
+            ours.add(found.get("receipt"))
+        receipts = tuple(r for r in answer.open_receipts if r not in ours)
+        if receipts and receipts != self.strange_holds:
+            self._log(
+                "strange_holds",
+                level="warning",
+                id="STA-027",
+                terminal=self.id,
+                receipts=list(receipts),
+            )
+        self.strange_holds = receipts
+
+    def _beat(self) -> None:
+        self._progress.beat(f"terminal {self.id}", DESK_BOUND_MS)
 
 
 def _last_seen(last: LastResult | None) -> LastSeen | None:

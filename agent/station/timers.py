@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from agent.session import E, Session, Step
+from agent.session import E, Session
 from agent.session.deadlines import Policy, deadline
 from agent.station.context import Context
 
@@ -13,10 +15,16 @@ class Timers:
     """One timer a session, set anew whenever it enters a state. After a reboot the time already
     waited is not known, so the whole wait begins again."""
 
-    def __init__(self, policy: Policy, context: Context) -> None:
-        self._policy, self._context = policy, context
+    def __init__(
+        self,
+        policy: Policy,
+        context: Context,
+        start: Callable[[str, Coroutine[Any, Any, None]], None],
+    ) -> None:
+        """`start` runs work as a part of the station: a deadline that cannot be stored must not be
+        lost in silence."""
+        self._policy, self._context, self._start = policy, context, start
         self._running: dict[str, tuple[object, asyncio.TimerHandle]] = {}
-        self._telling: set[asyncio.Task[Step]] = set()
 
     def watch(self, session: Session) -> None:
         """Called after every event of a session, and once for each session found at start."""
@@ -37,6 +45,13 @@ class Timers:
 
     def _fire(self, session_id: str, event: E, data: dict[str, object]) -> None:
         self._running.pop(session_id, None)
-        task = asyncio.ensure_future(self._context.keeper.tell(session_id, event, data))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._start(f"deadline {session_id}", self._tell(session_id, event, data))
+
+    async def _tell(self, session_id: str, event: E, data: dict[str, object]) -> None:
+        await self._context.keeper.tell(session_id, event, data)
+
+    def stop(self) -> None:
+        """No deadline is told any more; the next start computes them again."""
+        for _, handle in self._running.values():
+            handle.cancel()
+        self._running.clear()

@@ -1,0 +1,61 @@
+"""Energy stops before the cost can exceed the hold (design §2 rule 4), also while the meter is silent.
+
+The question is asked in every turn. What the last good reading cannot say, its age included, is assumed at
+the worst: full power all the time, tolerance included."""
+
+from __future__ import annotations
+
+from agent.session import Session
+from agent.session.acts import usage_at
+from agent.station.register import MARGIN_PERCENT, METER_STEP_WH
+from agent.tariff import Tariff, Usage
+from agent.tariff.limit import Headroom, headroom
+from agent.values import Reading, Stamp
+
+# From one question to the next: a poll, the bus with a lost reply and its quarantine, a commit. What the
+# station really needed last time counts when that was longer.
+TURN_MS = 4_000
+# From the decision until nothing flows: the command on a bus in quarantine (2 s), then the car, which may
+# take some seconds to let go before the contactor opens under load.
+STOP_MS = 7_000
+
+
+class Limit:
+    def __init__(self, tariff: Tariff, max_power_w: int) -> None:
+        self._tariff = tariff
+        self._power_w = -(-max_power_w * (100 + MARGIN_PERCENT) // 100)
+        self._asked_ms: int | None = None
+        self._turn_ms = TURN_MS
+
+    def ask(self, session: Session, good: Reading, now: Stamp) -> Headroom:
+        """How far the session is from its hold at worst, from the last good reading."""
+        if self._asked_ms is not None:
+            self._turn_ms = max(TURN_MS, now.boot_ms - self._asked_ms)
+        self._asked_ms = now.boot_ms
+        begin_wh, wh = session.begin_wh or 0, max(good.energy_import_wh or 0, session.last_wh or 0)
+        charging_ms, idle_ms = usage_at(session, now)
+        age_ms = max(0, now.boot_ms - good.boot_ms)
+        return headroom(
+            self._tariff,
+            Usage(energy_wh=wh - begin_wh, charging_ms=charging_ms, idle_ms=idle_ms),
+            session.held_minor or 0,
+            max_power_w=self._power_w,
+            reaction_ms=age_ms + self._turn_ms + STOP_MS,
+            meter_step_wh=METER_STEP_WH,
+        )
+
+    def rest(self) -> None:
+        """No session is running: the time until the next question counts for nothing."""
+        self._asked_ms, self._turn_ms = None, TURN_MS
+
+    def covers_start(self, held_minor: int) -> bool:
+        """Whether a hold of this size lets energy flow at all."""
+        found = headroom(
+            self._tariff,
+            Usage(energy_wh=0),
+            held_minor,
+            max_power_w=self._power_w,
+            reaction_ms=TURN_MS + STOP_MS,
+            meter_step_wh=METER_STEP_WH,
+        )
+        return not found.reached

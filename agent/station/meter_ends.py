@@ -1,0 +1,98 @@
+"""The two readings a session is billed by, and its price, computed once."""
+
+from __future__ import annotations
+
+from agent.session import E, S, Session
+from agent.station.context import Context
+from agent.station.limit import Limit
+from agent.station.register import Register
+from agent.tariff import Price, Tariff, Usage, price
+
+END_TRIES = 4  # reads of one try for the end reading; tried until the meter counts as lost
+
+
+class MeterEnds:
+    def __init__(
+        self, evse_id: str, register: Register, limit: Limit, meter_lost_ms: int, context: Context
+    ) -> None:
+        self._id, self._register, self._limit = evse_id, register, limit
+        self._meter_lost_ms = meter_lost_ms
+        self._keeper, self._clock, self._log = context.keeper, context.clock, context.log
+        self._tariff = context.tariff
+
+    async def begin(self, session_id: str) -> None:
+        """A hold too small for any energy ends here, before a contactor closes."""
+        session = self._keeper.sessions.get(session_id)
+        if session is None or session.state is not S.BEGINNING:
+            return
+        if not self._limit.covers_start(session.held_minor or 0):
+            why = "the approved amount is too small to charge"
+            await self._keeper.tell(session_id, E.BEGIN_FAILED, {"why": why})
+            return
+        reading = await self._register.confirmed()
+        session = self._keeper.sessions.get(session_id)
+        if session is None or session.state is not S.BEGINNING:
+            return  # unplugged or cancelled meanwhile
+        if reading is None or reading.energy_import_wh is None:
+            seen = self._register.reading
+            why = f"meter: {seen.why or seen.state or 'register moves'}"
+            await self._keeper.tell(session_id, E.BEGIN_FAILED, {"why": why})
+            return
+        data = {
+            "energy_wh": reading.energy_import_wh,
+            "serial": reading.serial,
+            "model": self._register.model,
+        }
+        await self._keeper.tell(session_id, E.BEGAN, data)
+
+    async def end(self, session_id: str) -> None:
+        """The confirmed register if it fits the session, else the last durable reading, and the
+        record says which."""
+        deadline_ms = self._clock.boot_ms() + self._meter_lost_ms
+        while True:
+            reading = await self._register.confirmed(END_TRIES)
+            session = self._keeper.sessions.get(session_id)
+            if session is None or session.state is not S.ENDING:
+                return
+            if reading is not None and self._register.fits(session, reading):
+                wh = reading.energy_import_wh or 0
+                await self._keeper.tell(session_id, E.ENDED, ended(session, self._tariff, wh))
+                return
+            if reading is not None or self._clock.boot_ms() >= deadline_ms:
+                seen = self._register.reading
+                self._log(
+                    "end_unconfirmed",
+                    level="error",
+                    id="STA-023",
+                    session=session_id,
+                    evse=self._id,
+                    seen=f"{seen.state}, {seen.energy_import_wh} Wh {seen.why}".rstrip(),
+                    expected=f"{session.last_wh} Wh or what the connector can deliver since",
+                    effect="the last durable reading is billed",
+                )
+                await self._keeper.tell(session_id, E.ENDED, ended_by_last(session, self._tariff))
+                return
+
+
+def ended(
+    session: Session, tariff: Tariff, end_wh: int, quality: str = "confirmed"
+) -> dict[str, object]:
+    """The data of ENDED: end reading, price and bill."""
+    begin_wh = session.begin_wh if session.begin_wh is not None else end_wh
+    usage = Usage(
+        energy_wh=end_wh - begin_wh, charging_ms=session.charging_ms, idle_ms=session.idle_ms
+    )
+    cost: Price = price(tariff, usage)
+    return {
+        "energy_wh": end_wh,
+        "quality": quality,
+        "cost_minor": cost.total_minor,
+        "price": cost.json(),
+        "bill": cost.bill.to_json(),
+    }
+
+
+def ended_by_last(session: Session, tariff: Tariff) -> dict[str, object]:
+    """As `ended`, by the last durable reading."""
+    last_wh = session.last_wh if session.last_wh is not None else session.begin_wh
+    return ended(session, tariff, last_wh or 0, "last_durable")
