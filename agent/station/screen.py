@@ -84,7 +84,7 @@ class Screen:
             return self._of(session, points)
         done = keeper.last_closed(terminal)
         if done is not None and self._fresh(done):
-            return self._done(done, points)
+            return self._of(done, points)
         free = [p for p in points.values() if not p.ready_for_session()]
         if not free:
             return self._out_of_order("")
@@ -101,8 +101,10 @@ class Screen:
     def _fresh(self, session: Session) -> bool:
         now = self._context.clock.stamp()
         since_ms = None if session.entered is None else now.since_ms(session.entered)
-        shown = session.outcome in ("captured", "released")
-        return shown and since_ms is not None and since_ms < DONE_MS
+        # A hold that came to nothing is told, too: a driver who sees only the price again worries.
+        shown_ms = DONE_MS if session.begin_wh is not None else NOTICE_MS
+        shown = session.outcome in ("captured", "released", "cancelled", "not_held")
+        return shown and since_ms is not None and since_ms < shown_ms
 
     def _of(self, session: Session, points: Mapping[str, ChargePoint]) -> Lines:
         d, state = self._display, session.state
