@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import select
 import stat
 import termios
@@ -27,6 +28,7 @@ WRITE_BYTES_MAX = 256 * 1024
 READ_BYTES_MAX = 1024 * 1024
 PTY_MAJORS = range(136, 144)  # Linux: Documentation/admin-guide/devices.txt
 THREAD_POLL_S = 0.2
+_FRAMING = re.compile(r"([5-8])([NEOMS])([12])")
 
 
 class LineLost(OSError):
@@ -43,15 +45,33 @@ class Line(Protocol):
     def discard(self) -> bytes:
         """Throw away, and return, what has arrived and was not read."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Give the port back, also after a loss; until then it stays locked. May be called again."""
 
 
 async def open_line(spec: LineSpec) -> Line:
     """Open a line and throw away what was waiting in it. Raises LineLost."""
-    port = await asyncio.to_thread(_open, spec)
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, spec))
+    try:
+        port = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # The thread goes on; a port that nobody holds would stay locked.
+        opening.add_done_callback(_close_unwanted)
+        raise
     if _descriptor(port) is None:
         return _ThreadLine(spec.port, port)
     return _DescriptorLine(spec.port, port)
+
+
+def _close_unwanted(opening: asyncio.Future[Any]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        _close(opening.result())
+
+
+def _close(port: Any) -> None:
+    """Blocks: pyserial's network ports wait a moment, and a tty waits for its last bytes to leave."""
+    with contextlib.suppress(OSError, termios.error):
+        port.close()
 
 
 def _is_pty(path: str) -> bool:
@@ -63,10 +83,10 @@ def _is_pty(path: str) -> bool:
 
 
 def _open(spec: LineSpec) -> Any:
-    try:
-        bits, parity, stop = int(spec.framing[0]), spec.framing[1], int(spec.framing[2])
-    except (ValueError, IndexError):
-        raise LineLost(f"{spec.port}: framing {spec.framing!r}; expected such as 8N1") from None
+    framing = _FRAMING.fullmatch(spec.framing)
+    if framing is None:
+        raise LineLost(f"{spec.port}: framing {spec.framing!r}; expected such as 8N1")
+    bits, parity, stop = int(framing[1]), framing[2], int(framing[3])
     if _is_pty(spec.port):
         # The kernel drops parity on a pty, and a second open then fails with EINVAL.
         parity = "N"
@@ -100,6 +120,8 @@ def _explain(spec: LineSpec, error: Exception) -> str:
         return f"{where}: no permission; the service's user must be in the group of the device"
     if "exclusively lock" in text or code in (errno.EBUSY, errno.EAGAIN):
         return f"{where}: held by another process; end it (fuser {spec.port} names it)"
+    if code == errno.ENOTTY or "Inappropriate ioctl" in text:
+        return f"{where}: no serial line; correct the name"
     return f"{where}: {text}"
 
 
@@ -180,6 +202,7 @@ class _DescriptorLine:
 
     async def close(self) -> None:
         self._gone("closed")
+        await asyncio.to_thread(_close, self._port)
 
     def _readable(self) -> None:
         try:
@@ -213,8 +236,6 @@ class _DescriptorLine:
             self._loop.remove_writer(self._fd)
             self._fd = -1
             self._out.clear()
-            with contextlib.suppress(OSError, termios.error):
-                self._port.close()
         self._inbox.gone(why)
 
 
@@ -248,8 +269,7 @@ class _ThreadLine:
         self._closing = True
         self._writer.cancel()
         await asyncio.gather(self._reader, self._writer, return_exceptions=True)
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._port.close)
+        await asyncio.to_thread(_close, self._port)
         self._inbox.gone("closed")
 
     def _pump(self) -> None:

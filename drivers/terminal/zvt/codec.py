@@ -6,16 +6,15 @@ and expiry leave only the fact that they were there (`dropped`)."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-from drivers.terminal.zvt.frames import apdu_length
+from drivers.terminal.zvt.apdu import Apdu, Item, Tlv
 from drivers.terminal.zvt.primitives import Malformed, Value
 from drivers.terminal.zvt.tables import (
     BMPS,
     BY_NAME,
     MESSAGES,
-    TLV_RAW,
-    TLV_REPEATED,
+    TLV_CARD,
+    TLV_CONTAINERS,
     TLV_TEXT,
     Bmp,
     Card,
@@ -24,181 +23,51 @@ from drivers.terminal.zvt.tables import (
 )
 
 TLV_DEPTH_MAX = 8  # real messages nest three deep
+TAG_BYTES_MAX = 4  # the longest tag met has three; a longer one is garbage read as a tag
 LAST_DIGITS = 4
 # What a terminal sends for an expiry date that it does not tell.
 MASKED_EXPIRY = b"\x99\x99"
-ANSWER_NAMES = {
-    "8000": "Positive Answer",
-    "8400": "Positive Answer",
-    "849c": "Please Wait",
-    "849d": "Partial Issue of Goods",
-    "8483": "Unknown Command",
-}
+EXTENDED = 0xFF  # this length byte announces two more
+SIZE_MAX = 0xFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Tlv:
-    """One tag: raw bytes, or its children."""
-
-    tag: str
-    value: bytes | tuple[Tlv, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One bitmap: raw bytes, or the tags of a TLV container."""
-
-    number: int
-    value: bytes | tuple[Tlv, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Apdu:
-    """A message. `parts` are the positional values by name, `items` the bitmaps in their order.
-    `rest` is what stands behind a bitmap nobody knows. `dropped` names the card data that was there;
-    such an Apdu does not encode to the bytes it came from."""
-
-    command: str
-    parts: Mapping[str, Value] = field(default_factory=dict)
-    items: tuple[Item, ...] = ()
-    raw: bytes = b""
-    rest: bytes = field(default=b"", repr=False)
-    dropped: tuple[str, ...] = ()
-    card_last4: str | None = None
-
-    @property
-    def name(self) -> str:
-        message = MESSAGES.get(self.command)
-        return message.name if message is not None else _answer_name(self.command)
-
-    def get(self, name: str) -> Value | None:
-        """The last bitmap or positional part called `name`."""
-        if name in self.parts:
-            return self.parts[name]
-        bmp = BY_NAME.get(name)
-        for item in reversed(self.items):
-            if bmp is not None and item.number == bmp.number and isinstance(item.value, bytes):
-                return bmp.show(item.value)
-        return None
-
-    def integer(self, name: str) -> int | None:
-        value = self.get(name)
-        return value if isinstance(value, int) else None
-
-    def text(self, name: str) -> str | None:
-        value = self.get(name)
-        return value if isinstance(value, str) else None
-
-    @property
-    def tlv(self) -> tuple[Tlv, ...]:
-        """The tags of the container, all containers together."""
-        return tuple(
-            tag for item in self.items if isinstance(item.value, tuple) for tag in item.value
-        )
-
-    def find(self, tag: str) -> list[Tlv]:
-        """Every tag of that name, however deep."""
-        return [t for t in walk(self.tlv) if t.tag == tag]
-
-    def tag_text(self, tag: str) -> str | None:
-        """The first tag of that name as text or hex."""
-        for found in self.find(tag):
-            if isinstance(found.value, bytes):
-                return str(_tlv_show(found))
-        return None
-
-
-def walk(tags: Sequence[Tlv]) -> list[Tlv]:
-    found: list[Tlv] = []
-    for tag in tags:
-        found.append(tag)
-        if isinstance(tag.value, tuple):
-            found += walk(tag.value)
-    return found
-
-
-def _answer_name(command: str) -> str:
-    if command in ANSWER_NAMES:
-        return ANSWER_NAMES[command]
-    if command.startswith("84"):
-        return f"Negative Answer {command[2:].upper()}"
-    return "Unknown Command"
+class TooDeep(Malformed):
+    """Tags nested deeper than any message has them."""
 
 
 # --- decoding -------------------------------------------------------------------------------------
 
 
+def apdu_length(data: bytes) -> int | None:
+    """The whole length of the APDU that `data` begins; None while that cannot be told."""
+    if len(data) < 3:
+        return None
+    if data[2] != 0xFF:
+        return 3 + data[2]
+    return None if len(data) < 5 else 5 + int.from_bytes(data[3:5], "little")
+
+
 def decode(apdu: bytes, after: str | None = None) -> Apdu:
     """An APDU as it came from the line. `after` is the command that a completion answers: what stands
-    in it depends on that. Raises Malformed."""
-    if apdu_length(apdu) != len(apdu):
-        raise Malformed(f"the length says {apdu_length(apdu)} bytes, there are {len(apdu)}", 2)
-    command = apdu[:2].hex()
-    head = 5 if apdu[2] == 0xFF else 3
-    data = apdu[head:]
-    if command == "060f" and after is not None:
-        special = _completion(data, after)
-        if special is not None:
-            return special
-    message = MESSAGES.get(command)
-    if message is None:
-        return _unstructured(command, data)
-    return _structured(command, message, data, head)
-
-
-def _unstructured(command: str, data: bytes) -> Apdu:
-    """An answer, or a command nobody knows: bitmaps where they can be read, else raw."""
-    try:
-        items, rest, dropped, last4 = _items(data, 3)
-    except Malformed:
-        items, rest, dropped, last4 = (), b"", (), None
-        return Apdu(command, raw=data)
-    if rest:
-        return Apdu(command, raw=data)
-    return Apdu(command, {}, items, b"", b"", dropped, last4)
-
-
-def _structured(command: str, message: Message, data: bytes, head: int) -> Apdu:
-    parts: dict[str, Value] = {}
-    at = 0
-    for part in message.parts:
-        rest = data[at:]
-        if len(rest) < part.size or not part.when(rest, parts):
-            continue
-        parts[part.name] = part.show(rest[: part.size])
-        at += part.size
-    if message.raw is not None:
-        return Apdu(command, parts, raw=data[at:])
-    items, rest, dropped, last4 = _items(data[at:], head + at)
-    return Apdu(command, parts, items, b"", rest, dropped, last4)
-
-
-def _completion(data: bytes, after: str) -> Apdu | None:
-    """Completions with positions instead of bitmaps (PA00P015 05 01; Feig 0F A1)."""
-    if after == "0501" and data:
-        return _status_completion(data)
-    if after == "0fa1" and data:
-        return Apdu("060f", _system_information(data), raw=data)
-    return None
-
-
-def _status_completion(data: bytes) -> Apdu:
-    parts: dict[str, Value] = {}
-    at = 0
-    if data[0] >= 0xF0:
-        length, at = _length_digits(data, 0, 3)
-        if at + length > len(data):
-            raise Malformed("the software version is cut off", at)
-        parts["sw_version"] = data[at : at + length].decode("latin-1")
-        at += length
-    if at < len(data):
-        parts["terminal_status"] = f"{data[at]:02x}"
-        at += 1
-    items, rest, dropped, last4 = _items(data[at:], 3 + at)
-    return Apdu("060f", parts, items, b"", rest, dropped, last4)
+    in it depends on that. Raises Malformed, and nothing else."""
+    length = apdu_length(apdu)
+    if length is None:
+        raise Malformed(f"{len(apdu)} bytes are no APDU", len(apdu))
+    if length != len(apdu):
+        raise Malformed(f"the length says {length} bytes, there are {len(apdu)}", 2)
+    head = 5 if apdu[2] == EXTENDED else 3
+    reader = _Reader(apdu[:2].hex(), apdu[head:], head)
+    if reader.command == "060f" and reader.data:
+        if after == "0501":
+            return reader.status_completion()
+        if after == "0fa1":
+            return Apdu("060f", _system_information(reader.data), raw=reader.data)
+    message = MESSAGES.get(reader.command)
+    return reader.unstructured() if message is None else reader.structured(message)
 
 
 def _system_information(data: bytes) -> dict[str, Value]:
+    """Feig's answer to 0F A1: text by position."""
     text = data.decode("latin-1")
     found: dict[str, Value] = {"device_id": text[0:8], "sw_version": text[8:25], "tid": text[25:33]}
     if len(text) > 33:
@@ -206,130 +75,205 @@ def _system_information(data: bytes) -> dict[str, Value]:
     return found
 
 
-_Items = tuple[tuple[Item, ...], bytes, tuple[str, ...], str | None]
+class _Reader:
+    """Reads the data of one APDU and remembers what card data it met. `head` is where the data
+    begins, for the positions in errors."""
 
+    def __init__(self, command: str, data: bytes, head: int) -> None:
+        self.command, self.data, self._head = command, data, head
+        self._dropped: list[str] = []
+        self._last4: str | None = None
 
-def _items(data: bytes, offset: int) -> _Items:
-    """Bitmaps until the end, or until one nobody knows: then what was read is kept."""
-    items: list[Item] = []
-    dropped: list[str] = []
-    last4: str | None = None
-    at = 0
-    while at < len(data):
-        bmp = BMPS.get(data[at])
-        if bmp is None:
-            return tuple(items), data[at:], tuple(dropped), last4
-        length, start = _length(bmp, data, at + 1, offset)
-        end = start + length
-        if end > len(data):
-            raise Malformed(f"{bmp.name} is cut off", offset + start)
-        value = data[start:end]
-        if bmp.card is not None:
-            digits = _last_digits(value) if bmp.card is Card.PAN else None
-            last4 = digits or last4
-            if not _is_card_data(bmp.card, value):
-                items.append(Item(bmp.number, value))  # masked by the terminal: nothing to hide
-            elif bmp.card.value not in dropped:
-                dropped.append(bmp.card.value)
-        elif bmp.form is Form.TLV:
-            items.append(Item(bmp.number, _tags(value, offset + start, 0)))
-        else:
+    def structured(self, message: Message) -> Apdu:
+        parts: dict[str, Value] = {}
+        at = 0
+        for part in message.parts:
+            rest = self.data[at:]
+            if len(rest) < part.size or not part.when(rest, parts):
+                continue
+            parts[part.name] = part.show(rest[: part.size])
+            at += part.size
+        if message.raw is not None:
+            return Apdu(self.command, parts, raw=self.data[at:])
+        return self._apdu(parts, at)
+
+    def unstructured(self) -> Apdu:
+        """An answer, or a command nobody knows: bitmaps where they can be read, else raw."""
+        try:
+            apdu = self._apdu({}, 0)
+        except Malformed:
+            return Apdu(self.command, raw=b"" if self._dropped else self.data)
+        if apdu.rest and not apdu.dropped:
+            return Apdu(self.command, raw=self.data)
+        return apdu
+
+    def status_completion(self) -> Apdu:
+        """05 01: an optional software version with its length in three digits, one status byte, then
+        bitmaps. A status of F0 and above looks like the first digit."""
+        parts: dict[str, Value] = {}
+        at = 0
+        if self.data[0] >= 0xF0:
+            digits = self.data[:3]
+            length = _number(digits)
+            whole = all(byte >= 0xF0 for byte in digits) and len(digits) == 3
+            if whole and length is not None and 3 + length < len(self.data):
+                at = 3 + length
+                parts["sw_version"] = self.data[3:at].decode("latin-1")
+        parts["terminal_status"] = f"{self.data[at]:02x}"
+        return self._apdu(parts, at + 1)
+
+    def _apdu(self, parts: Mapping[str, Value], at: int) -> Apdu:
+        items, rest = self._items(at)
+        return Apdu(self.command, parts, items, b"", rest, tuple(self._dropped), self._last4)
+
+    # --- bitmaps ----------------------------------------------------------------------------------
+
+    def _items(self, at: int) -> tuple[tuple[Item, ...], bytes]:
+        """Bitmaps until the end, or until one nobody knows: then what was read is kept."""
+        items: list[Item] = []
+        while at < len(self.data):
+            bmp = BMPS.get(self.data[at])
+            if bmp is None:
+                return tuple(items), self.data[at:]
+            start, end = self._span(bmp, at + 1)
+            value = self.data[start:end]
+            if bmp.form is Form.TLV:
+                items.append(Item(bmp.number, self._tags(value, start, 0)))
+            elif bmp.card is None or not self._drop(bmp.card, value):
+                self._check(bmp, value, start)
+                items.append(Item(bmp.number, value))
+            at = end
+        return tuple(items), b""
+
+    def _check(self, bmp: Bmp, value: bytes, start: int) -> None:
+        try:
             bmp.show(value)
-            items.append(Item(bmp.number, value))
-        at = end
-    return tuple(items), b"", tuple(dropped), last4
+        except Malformed as error:
+            raise Malformed(f"{bmp.name} is {error.why}", self._head + start) from None
 
+    def _span(self, bmp: Bmp, at: int) -> tuple[int, int]:
+        """Where the value begins and ends."""
+        if bmp.form is Form.FIXED:
+            length, start = bmp.size, at
+        elif bmp.form is Form.TLV:
+            length, start = self._tlv_length(self.data, at, 0)
+        else:
+            count = 2 if bmp.form is Form.LL else 3
+            number = _number(self.data[at : at + count])
+            if number is None or at + count > len(self.data):
+                raise Malformed(f"{bmp.name} has a length that is no number", self._head + at)
+            length, start = number, at + count
+        if start + length > len(self.data):
+            raise Malformed(f"{bmp.name} is cut off", self._head + start)
+        return start, start + length
 
-def _is_card_data(card: Card, value: bytes) -> bool:
-    """Whether there was anything to drop: masked fields are not card data."""
-    if card is Card.EXPIRY:
-        return value != MASKED_EXPIRY
-    if card is Card.PAN:
-        shown = sum(1 for nibble in value.hex() if nibble.isdecimal())
-        return shown > LAST_DIGITS
-    return bool(value)
+    def _drop(self, card: Card, value: bytes) -> bool:
+        """Whether this is card data. What the terminal has masked itself is none."""
+        if card is Card.PAN:
+            self._last4 = _last_digits(value) or self._last4
+            shown = sum(1 for nibble in value.hex() if nibble.isdecimal())
+            is_data = shown > LAST_DIGITS
+        elif card is Card.EXPIRY:
+            is_data = value != MASKED_EXPIRY
+        else:
+            is_data = bool(value)
+        if is_data and card.value not in self._dropped:
+            self._dropped.append(card.value)
+        return is_data
 
+    # --- TLV --------------------------------------------------------------------------------------
 
-def _last_digits(pan: bytes) -> str | None:
-    nibbles = pan.hex().rstrip("f")
-    tail = nibbles[-LAST_DIGITS:]
-    return tail if len(tail) == LAST_DIGITS and tail.isdecimal() else None
+    def _tags(self, data: bytes, offset: int, depth: int) -> tuple[Tlv, ...]:
+        if depth > TLV_DEPTH_MAX:
+            raise TooDeep("TLV containers nested too deep", self._head + offset)
+        tags: list[Tlv] = []
+        at = 0
+        while at < len(data):
+            tag, at = self._tag(data, at, offset)
+            length, at = self._tlv_length(data, at, offset)
+            if at + length > len(data):
+                raise Malformed(f"TLV tag {tag} is cut off", self._head + offset + at)
+            value = data[at : at + length]
+            card = TLV_CARD.get(tag)
+            if card is None or not self._drop(card, value):
+                tags.append(Tlv(tag, self._tag_value(tag, value, offset + at, depth)))
+            at += length
+        return tuple(tags)
 
-
-def _length_digits(data: bytes, at: int, count: int) -> tuple[int, int]:
-    digits = data[at : at + count]
-    if len(digits) < count or any(byte & 0x0F > 9 for byte in digits):
-        raise Malformed("a length that is no number", at)
-    return int("".join(str(byte & 0x0F) for byte in digits)), at + count
-
-
-def _length(bmp: Bmp, data: bytes, at: int, offset: int) -> tuple[int, int]:
-    if bmp.form is Form.FIXED:
-        return bmp.size, at
-    if bmp.form is Form.TLV:
-        return _tlv_length(data, at, offset)
-    try:
-        return _length_digits(data, at, 2 if bmp.form is Form.LL else 3)
-    except Malformed:
-        raise Malformed(f"{bmp.name} has a length that is no number", offset + at) from None
-
-
-def _tlv_length(data: bytes, at: int, offset: int) -> tuple[int, int]:
-    if at >= len(data):
-        raise Malformed("a TLV length is missing", offset + at)
-    first = data[at]
-    if first < 0x80:
-        return first, at + 1
-    size = {0x81: 1, 0x82: 2}.get(first)
-    if size is None or at + 1 + size > len(data):
-        raise Malformed(f"TLV length {first:02x} is reserved or cut off", offset + at)
-    return int.from_bytes(data[at + 1 : at + 1 + size], "big"), at + 1 + size
-
-
-def _tags(data: bytes, offset: int, depth: int) -> tuple[Tlv, ...]:
-    if depth > TLV_DEPTH_MAX:
-        raise Malformed("TLV containers nested too deep", offset)
-    tags: list[Tlv] = []
-    at = 0
-    while at < len(data):
-        first, start = data[at], at
+    def _tag(self, data: bytes, at: int, offset: int) -> tuple[str, int]:
+        """Low five bits all set: more bytes, each but the last with its top bit set."""
+        start = at
         at += 1
-        if first & 0x1F == 0x1F:
+        if data[start] & 0x1F == 0x1F:
             while at < len(data) and data[at] & 0x80:
                 at += 1
             at += 1
-        tag = data[start:at].hex()
-        length, at = _tlv_length(data, at, offset)
-        if at + length > len(data):
-            raise Malformed(f"TLV tag {tag} is cut off", offset + at)
-        value = data[at : at + length]
-        if first & 0x20 and tag not in TLV_RAW:
-            tags.append(Tlv(tag, _tags(value, offset + at, depth + 1)))
-        else:
-            tags.append(Tlv(tag, value))
-        at += length
-    return tuple(tags)
+        if at - start > TAG_BYTES_MAX or at > len(data):
+            raise Malformed("a TLV tag that does not end", self._head + offset + start)
+        return data[start:at].hex(), at
+
+    def _tag_value(
+        self, tag: str, value: bytes, offset: int, depth: int
+    ) -> bytes | tuple[Tlv, ...]:
+        constructed = int(tag[:2], 16) & 0x20
+        if not constructed:
+            return value
+        try:
+            return self._tags(value, offset, depth + 1)
+        except TooDeep:
+            raise
+        except Malformed:
+            if tag in TLV_CONTAINERS:
+                raise
+            return value
+
+    def _tlv_length(self, data: bytes, at: int, offset: int) -> tuple[int, int]:
+        """The length that stands at `at`, and where the value begins."""
+        if at >= len(data):
+            raise Malformed("a TLV length is missing", self._head + offset + at)
+        first = data[at]
+        if first < 0x80:
+            return first, at + 1
+        size = {0x81: 1, 0x82: 2}.get(first)
+        if size is None or at + 1 + size > len(data):
+            raise Malformed("a TLV length is reserved or cut off", self._head + offset + at)
+        return int.from_bytes(data[at + 1 : at + 1 + size], "big"), at + 1 + size
+
+
+def _number(digits: bytes) -> int | None:
+    """The digits of an LL or LLL length: the low nibbles, whatever the high ones are."""
+    if not digits or any(byte & 0x0F > 9 for byte in digits):
+        return None
+    return int("".join(str(byte & 0x0F) for byte in digits))
+
+
+def _last_digits(pan: bytes) -> str | None:
+    tail = pan.hex().rstrip("f")[-LAST_DIGITS:]
+    return tail if len(tail) == LAST_DIGITS and tail.isdecimal() else None
 
 
 # --- encoding -------------------------------------------------------------------------------------
 
 
 def encode(apdu: Apdu) -> bytes:
-    """The bytes of an APDU. Raises ValueError for one whose card data was dropped."""
+    """The bytes of an APDU. Raises ValueError for one whose card data was dropped, and for one that is
+    too long."""
     if apdu.dropped or apdu.rest:
         raise ValueError(f"{apdu.command}: what was not kept cannot be encoded")
-    data = b"".join((*_encode_parts(apdu), *(_encode_item(item) for item in apdu.items)))
-    data += b"" if apdu.command == "060f" and "device_id" in apdu.parts else apdu.raw
-    if len(data) < 0xFF:
-        return bytes.fromhex(apdu.command) + bytes([len(data)]) + data
-    return bytes.fromhex(apdu.command) + b"\xff" + len(data).to_bytes(2, "little") + data
+    data = b"".join((*_encode_parts(apdu), *(_encode_item(item) for item in apdu.items), apdu.raw))
+    head = bytes.fromhex(apdu.command)
+    if len(data) < EXTENDED:
+        return head + bytes([len(data)]) + data
+    if len(data) > SIZE_MAX:
+        raise ValueError(f"{apdu.command}: {len(data)} bytes; at most {SIZE_MAX}")
+    return head + bytes([EXTENDED]) + len(data).to_bytes(2, "little") + data
 
 
 def _encode_parts(apdu: Apdu) -> list[bytes]:
     if apdu.command == "060f":
+        out: list[bytes] = []
         if "device_id" in apdu.parts:
-            return [apdu.raw]
-        out = []
+            return out  # text by position: the whole stands in `raw`
         if "sw_version" in apdu.parts:
             version = str(apdu.parts["sw_version"]).encode("latin-1")
             out.append(_digits(len(version), 3) + version)
@@ -379,7 +323,8 @@ def encode_tag(tag: Tlv) -> bytes:
 
 def build(command: str, values: Mapping[str, Value], tlv: Sequence[Tlv] | None = None) -> Apdu:
     """A message from named values: positional parts by their name, all others as bitmaps in the order
-    given. `tlv` comes last; an empty one allows the terminal to answer with TLV."""
+    given. `tlv` comes last; an empty one allows the terminal to answer with TLV. Raises ValueError for
+    a value that does not fit its field."""
     message = MESSAGES[command]
     positions = {part.name for part in message.parts}
     items = []
@@ -399,23 +344,3 @@ def tag(name: str, *children: Tlv, hex_value: str | None = None, text: str | Non
         pack = TLV_TEXT[name][1]
         return Tlv(name, pack(text, 0))
     return Tlv(name, children if hex_value is None else bytes.fromhex(hex_value))
-
-
-def _tlv_show(tag: Tlv) -> Value:
-    assert isinstance(tag.value, bytes)
-    show = TLV_TEXT.get(tag.tag)
-    return tag.value.hex() if show is None else show[0](tag.value)
-
-
-def tlv_json(tags: Sequence[Tlv]) -> dict[str, object]:
-    """A container for people: tags to values, tags that repeat to lists."""
-    found: dict[str, object] = {}
-    for item in tags:
-        value = _tlv_show(item) if isinstance(item.value, bytes) else tlv_json(item.value)
-        container_list = item.tag in TLV_REPEATED and isinstance(item.value, tuple)
-        if item.tag in found:
-            known = found[item.tag]
-            found[item.tag] = [*known, value] if isinstance(known, list) else [known, value]
-        else:
-            found[item.tag] = [value] if container_list else value
-    return found

@@ -1,6 +1,5 @@
-"""ZVT result and error codes (PA00P015, chapter on error messages) and who can do something about them.
-
-A test keeps this table complete for every code the terminal status and results may carry."""
+"""ZVT result, error and status codes (PA00P015, chapter on error messages) and who can do something about
+them."""
 
 from __future__ import annotations
 
@@ -75,17 +74,36 @@ CODES: dict[int, tuple[Reason, str]] = {
     0xFD: (R.NOT_SUPPORTED, "baud rate not supported"),
     0xFF: (R.TRY_LATER, "system error"),
 }
-# Host codes that terminals hand through as they are (ISO 8583 response codes in BCD).
+# Codes of the host behind it that terminals hand through as they are. 04, 29, 2B, 36 to 38, 50, 56 and 59
+# are card complete's; the others were met at a German host.
 HOST_CODES: dict[int, tuple[Reason, str]] = {
+    0x02: (R.DECLINED, "referral: the issuer wants to be called"),
+    0x04: (R.CARD_NOT_ACCEPTED, "card to be retained"),
     0x05: (R.DECLINED, "declined by the issuer"),
     0x13: (R.PIN_REQUIRED, "contactless limit reached"),
     0x21: (R.CARD_NOT_ACCEPTED, "card expired"),
+    0x29: (R.CARD_NOT_ACCEPTED, "card to be retained"),
+    0x2B: (R.CARD_NOT_ACCEPTED, "card to be retained"),
     0x33: (R.PIN_REQUIRED, "PIN required"),
+    0x36: (R.CARD_NOT_ACCEPTED, "card expired"),
+    0x37: (R.PIN_REQUIRED, "PIN wrong"),
+    0x38: (R.PIN_REQUIRED, "PIN wrong too often"),
     0x3A: (R.OPERATOR, "terminal id not activated"),
     0x3D: (R.PIN_REQUIRED, "PIN required"),
     0x41: (R.PIN_REQUIRED, "PIN required"),
+    0x50: (R.CARD_NOT_ACCEPTED, "card expired"),
+    0x56: (R.OPERATOR, "terminal inactive"),
+    0x59: (R.OPERATOR, "terminal locked"),
 }
-READY = 0x00
+# Nothing is wrong but the moment: the terminal is busy, or its host cannot be reached.
+TEMPORARY = frozenset({0x7D, 0x9B, 0x9C, 0xA0, 0xA1, 0xA3, 0xE0})
+# What 05 01 says where it differs from an error of the same code.
+STATUS: dict[int, str] = {
+    0x00: "ready",
+    0x51: "initialisation required",
+    0x62: "date and time not set",
+    0x9D: "partial issue of goods",
+}
 # The terminal accepts payments although it wants something.
 USABLE_STATUS = frozenset({0x00, 0xDC, 0xE1})
 
@@ -102,6 +120,6 @@ def explain(code: int) -> tuple[Reason, str]:
 
 
 def status_text(code: int) -> str:
-    if code == READY:
-        return "ready"
-    return explain(code)[1]
+    """The status of 05 01. Host codes mean something else there, or nothing."""
+    known = STATUS.get(code) or (CODES[code][1] if code in CODES else None)
+    return known or f"status {code:02x}"

@@ -1,17 +1,41 @@
-"""`voltill zvt decode`: one message as JSON for people and scripts (design §3)."""
+"""`voltill zvt decode`: one message as JSON for people and scripts (design §3).
+
+A technician's tool: it shows what the bytes hold, UIDs and the terminal's card tokens too, but never a
+card number (mask.py)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from drivers.terminal.zvt import frames
-from drivers.terminal.zvt.codec import Apdu, Tlv, decode, tlv_json, walk
-from drivers.terminal.zvt.primitives import CHARSET, Malformed
-from drivers.terminal.zvt.tables import BMPS
+from drivers.terminal.zvt.apdu import Apdu, Tlv, walk
+from drivers.terminal.zvt.codec import decode
+from drivers.terminal.zvt.mask import mask_hex, mask_identifier, mask_text
+from drivers.terminal.zvt.primitives import CHARSET, Malformed, Value, hex_text
+from drivers.terminal.zvt.tables import BMPS, TLV_AMOUNTS, TLV_IDENTIFIERS, TLV_TEXT
 
 TOTALS = ("girocard", "jcb", "mastercard", "amex", "visa", "diners", "other")
 TOTALS_BYTES = 4 + len(TOTALS) * 7
 # Registered application providers of fuel and company cards (Feig): not bank cards.
 NOT_BANK = ("a00000083", "a00000066")
 NO_RECEIPT = "ffff"
+RECEIPT_BYTES = 2
+# Constructed tags that may stand more than once: always a list.
+TLV_REPEATED = frozenset({"60", "61", "62", "24", "25", "2d"})
+NAMED_TAGS = {
+    "1f44": "tid",
+    "1f40": "device_name",
+    "1f41": "device_software",
+    "1f42": "serial",
+    "1f43": "device_state",
+    "1f0e": "date",
+    "1f0f": "time",
+    "1f2b": "trace_long",
+    "1f14": "card_token",
+    "4c": "uid_tag",
+    "1f16": "extended_error",
+    "1f17": "extended_text",
+}
 
 
 def decode_or_error(hex_text: str, after: str | None = None) -> dict[str, object]:
@@ -22,14 +46,14 @@ def decode_or_error(hex_text: str, after: str | None = None) -> dict[str, object
         return {"error": error.why, "at": error.at}
 
 
-def decode_text(hex_text: str, after: str | None = None) -> dict[str, object]:
+def decode_text(text: str, after: str | None = None) -> dict[str, object]:
     """Hex of an APDU or of a serial frame. Raises Malformed."""
-    cleaned = "".join(hex_text.split()).replace(":", "").lower()
+    cleaned = "".join(text.split()).replace(":", "").lower()
     try:
         data = bytes.fromhex(cleaned)
     except ValueError:
         raise Malformed("no hex", 0) from None
-    apdu = decode(_unframed(data), after)
+    apdu = decode(_unframed(data), None if after is None else after.lower())
     return {
         "command": apdu.command,
         "name": apdu.name,
@@ -53,45 +77,54 @@ def _unframed(data: bytes) -> bytes:
 
 
 def present(apdu: Apdu) -> dict[str, object]:
-    """The fields of a message under stable names."""
-    fields: dict[str, object] = dict(apdu.parts)
+    """The fields of a message under stable names, card numbers in texts masked."""
+    fields: dict[str, object] = {
+        name: mask_text(value) if isinstance(value, str) else value
+        for name, value in apdu.parts.items()
+    }
     if apdu.command == "0fa1":
         fields.setdefault("password", None)
     for item in apdu.items:
         bmp = BMPS[item.number]
         if isinstance(item.value, bytes) and bmp.card is None:
-            fields[bmp.name] = bmp.show(item.value)
+            shown = _totals(item.value) if bmp.name == "totals" else None
+            fields[bmp.name] = shown or _masked(bmp.show, bmp.show(item.value))
     if apdu.card_last4 is not None:
         fields["card_last4"] = apdu.card_last4
-    if "totals" in fields:
-        fields["totals"] = _totals(str(fields["totals"]))
     if apdu.command == "061e":
         fields["open"] = open_receipts(apdu)
     if "receipt" in fields:
-        receipt = str(fields["receipt"])
-        special = receipt == NO_RECEIPT
-        # In the enquiry FFFF asks for all; in its answer it means none.
-        fields["receipt"] = (
-            (None if apdu.command == "061e" else receipt) if special else _number(receipt)
-        )
-    if apdu.raw and apdu.command in ("06d1",):
-        fields["text"] = apdu.raw.decode(CHARSET)
+        fields["receipt"] = _receipt(apdu.command, str(fields["receipt"]))
+    if apdu.command == "06d1":
+        fields["text"] = mask_text(apdu.raw.decode(CHARSET))
     if apdu.command == "04ff":
-        fields["lines"] = _lines(apdu)
+        fields["lines"] = [mask_text(line.decode(CHARSET)) for line in apdu.values("07")]
     if apdu.tlv:
         _present_tlv(apdu, fields)
     return fields
+
+
+def _masked(show: Callable[[bytes], Value], value: Value) -> Value:
+    if isinstance(value, int):
+        return value
+    return mask_hex(value) if show is hex_text else mask_text(value)
+
+
+def _receipt(command: str, receipt: str) -> int | str | None:
+    if receipt == NO_RECEIPT:
+        # In the enquiry FFFF asks for all; in its answer it means none.
+        return None if command == "061e" else receipt
+    return _number(receipt)
 
 
 def _number(digits: str) -> int | str:
     return int(digits) if digits.isdecimal() else digits
 
 
-def _totals(hex_text: str) -> dict[str, object] | str:
+def _totals(raw: bytes) -> dict[str, object] | None:
     """BMP 60: receipts from and to, then number and sum for each kind of card."""
-    raw = bytes.fromhex(hex_text)
     if len(raw) < TOTALS_BYTES:
-        return hex_text
+        return None
     found: dict[str, object] = {
         "receipt_first": _number(raw[0:2].hex()),
         "receipt_last": _number(raw[2:4].hex()),
@@ -104,19 +137,38 @@ def _totals(hex_text: str) -> dict[str, object] | str:
 
 def open_receipts(apdu: Apdu) -> list[int]:
     """The receipts of an answer to the enquiry of open holds, in all its forms (06 1E B8)."""
-    found = [
-        int(tag.value.hex())
-        for tag in apdu.find("08")
-        if isinstance(tag.value, bytes) and tag.value.hex().isdecimal()
-    ]
+    listed = [value.hex() for value in apdu.values("08") if len(value) == RECEIPT_BYTES]
+    found = [int(digits) for digits in listed if digits.isdecimal()]
     first = apdu.text("receipt")
     if first is not None and first.isdecimal() and int(first) not in found:
         found.insert(0, int(first))
     return found
 
 
-def _lines(apdu: Apdu) -> list[str]:
-    return [t.value.decode(CHARSET) for t in apdu.find("07") if isinstance(t.value, bytes)]
+# --- TLV ------------------------------------------------------------------------------------------
+
+
+def _show_tag(tag: Tlv) -> Value:
+    value = tag.show()
+    if isinstance(value, int) or tag.tag in TLV_AMOUNTS:
+        return value
+    if tag.tag in TLV_IDENTIFIERS:
+        return mask_identifier(value)
+    return mask_text(value) if tag.tag in TLV_TEXT else mask_hex(value)
+
+
+def tlv_json(tags: Sequence[Tlv]) -> dict[str, object]:
+    """A container for people: tags to values, tags that repeat to lists."""
+    found: dict[str, object] = {}
+    for item in tags:
+        value = _show_tag(item) if isinstance(item.value, bytes) else tlv_json(item.value)
+        container_list = item.tag in TLV_REPEATED and isinstance(item.value, tuple)
+        if item.tag in found:
+            known = found[item.tag]
+            found[item.tag] = [*known, value] if isinstance(known, list) else [known, value]
+        else:
+            found[item.tag] = [value] if container_list else value
+    return found
 
 
 def _present_tlv(apdu: Apdu, fields: dict[str, object]) -> None:
@@ -126,24 +178,10 @@ def _present_tlv(apdu: Apdu, fields: dict[str, object]) -> None:
         if isinstance(inner.value, bytes) and inner.tag not in tags:
             tags |= tlv_json([inner])
     fields["tlv"] = tags
-    named = {
-        "1f44": "tid",
-        "1f40": "device_name",
-        "1f41": "device_software",
-        "1f42": "serial",
-        "1f43": "device_state",
-        "1f0e": "date",
-        "1f0f": "time",
-        "1f2b": "trace_long",
-        "1f14": "card_token",
-        "4c": "uid_tag",
-        "1f16": "extended_error",
-        "1f17": "extended_text",
-    }
-    for tag, name in named.items():
-        value = apdu.tag_text(tag)
-        if value is not None:
-            fields.setdefault(name, value)
+    for tag, name in NAMED_TAGS.items():
+        first = next((t for t in apdu.find(tag) if isinstance(t.value, bytes)), None)
+        if first is not None:
+            fields.setdefault(name, _show_tag(first))
     limit = apdu.tag_text("1f0b")
     if limit is not None and limit.isdecimal():
         fields["max_preauth_cents"] = int(limit)
@@ -151,25 +189,19 @@ def _present_tlv(apdu: Apdu, fields: dict[str, object]) -> None:
     _present_file(apdu, fields)
 
 
-def applications(apdu: Apdu) -> list[Tlv]:
-    """The applications of a card: tag 60, also inside the lists 61 and 62."""
-    return apdu.find("60")
-
-
 def _present_card(apdu: Apdu, fields: dict[str, object]) -> None:
-    apps = applications(apdu)
+    apps = apdu.find("60")  # also inside the lists 61 (magnetic stripe) and 62 (chip)
     if apps:
         fields["tlv_60_count"] = len(apps)
         fields["apps"] = [tlv_json(a.value) for a in apps if isinstance(a.value, tuple)]
-        fields["aids"] = [t.value.hex() for t in apdu.find("43") if isinstance(t.value, bytes)]
+        fields["aids"] = [mask_identifier(aid.hex()) for aid in apdu.values("43")]
     if apps or apdu.find("4c"):
         fields["classified_as"] = classify(apdu)
 
 
 def classify(apdu: Apdu) -> str:
     """ "bank" when any application is a payment one, else "rfid" when there is a UID."""
-    aids = [t.value.hex() for t in apdu.find("43") if isinstance(t.value, bytes)]
-    if any(not aid.startswith(NOT_BANK) for aid in aids):
+    if any(not aid.hex().startswith(NOT_BANK) for aid in apdu.values("43")):
         return "bank"
     return "rfid" if apdu.find("4c") else "unknown"
 
@@ -177,8 +209,8 @@ def classify(apdu: Apdu) -> str:
 def _present_file(apdu: Apdu, fields: dict[str, object]) -> None:
     if apdu.command != "040c":
         return
-    file_id, offset = apdu.tag_text("1d"), apdu.tag_text("1e")
-    if file_id is not None:
-        fields["file_id"] = file_id
-    if offset is not None:
-        fields["offset"] = int(offset, 16)
+    file_id, offset = apdu.values("1d"), apdu.values("1e")
+    if file_id:
+        fields["file_id"] = mask_hex(file_id[0].hex())
+    if offset:
+        fields["offset"] = int.from_bytes(offset[0][:4], "big")

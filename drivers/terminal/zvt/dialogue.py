@@ -2,87 +2,68 @@
 accepts, and the times of PA00P015 (T3, T4). Link events and the clock in; link sends and events out.
 
 The rule of the money commands lives here: a Status-Information with result 00 is handed out as `Evidence`
-and the dialogue waits; only `decide(True)` answers it positively."""
+and the dialogue waits; only `decide(True)` answers it positively. A result that nobody asked for (left from
+a dialogue that broke) is never answered positively, because the terminal books on that answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 
-from drivers.terminal.zvt.codec import Apdu, decode, encode
-from drivers.terminal.zvt.frames import Delivered, Link, LinkEvent, Received, SendFailed
-from drivers.terminal.zvt.primitives import CHARSET, Malformed
+from drivers.terminal.zvt.apdu import Apdu
+from drivers.terminal.zvt.codec import decode, encode
+from drivers.terminal.zvt.frames import (
+    ANSWERS,
+    SENDS_MAX,
+    T2_MS,
+    Delivered,
+    Link,
+    LinkEvent,
+    SendFailed,
+)
+from drivers.terminal.zvt.outcomes import (
+    NO_CODE,
+    Aborted,
+    Broken,
+    Completed,
+    DialogueEvent,
+    Disputed,
+    Ends,
+    Evidence,
+    Negative,
+    Outcome,
+    Results,
+    is_booking,
+    negative_code,
+    result_code,
+    same_booking,
+)
+from drivers.terminal.zvt.primitives import Malformed
 
-T3_MS = 5_000  # command to its answer
+# T3 is 5 s. The terminal's link may need two more T2 to bring its answer, and a command that is given up
+# before that would be an unknown outcome for a single lost byte.
+ANSWER_MS = 5_000 + (SENDS_MAX - 1) * T2_MS
 T4_MS = 180_000  # answer to Completion, restarted by every 04 FF and 04 0F
-T4_MINUTES_MAX = 30  # a terminal may ask for more time, not for ever
+# No dialogue is longer, whatever the terminal asks for with 04 FF: nobody stands at a charger for longer,
+# and the station counts a terminal that is busy for four minutes as stuck.
+DIALOGUE_MS_MAX = 220_000
+# Evidence must be answered within the terminal's T3 of 5 s, some of which the line needs.
+DECIDE_MS = 4_000
 CARD_GRACE_MS = 2_000  # a card read ends by itself; this much later it is broken
-PRINT_LINES_MAX = 500  # a system printout has 118 lines
+LAST_ANSWER_MS = 2 * T2_MS  # our last answer, sent twice
+ABORT_ANSWER_MS = 1_000  # a late answer to an abort that collided comes at once or never
+ABORTS_MAX = 3
+HELD_MAX = (
+    8  # messages while evidence is being stored; a terminal that waits for its answer sends none
+)
 
 POSITIVE = encode(Apdu("8000"))
 UNKNOWN_COMMAND = encode(Apdu("8483"))
-# The evidence could not be stored: any error but 9C and 9D makes the terminal reverse (06 01, 06 22).
+# The evidence cannot be stored. For 06 01, PA00P015 says that any 84 xx but 9C (ask again) and 9D (a part of
+# the goods) makes the terminal reverse; for 06 22, 06 23 and 06 25 it says nothing else. 66 is "processing
+# error". Whether the terminal did reverse has to be asked.
 REFUSED = encode(Apdu("8466"))
 ABORT = encode(Apdu("06b0"))
-
-
-class Ends(Enum):
-    """What ends a command."""
-
-    WITH_COMPLETION = auto()  # 06 0F or 06 1E
-    WITH_ANSWER = auto()  # the 80 00 itself (06 02, 06 B0, 06 E0 ...)
-    WITH_STATUS = auto()  # 04 0F without a Completion (06 C0)
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """A 04 0F with result 00 that waits for `decide`."""
-
-    apdu: Apdu
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A 04 FF: what the terminal is doing."""
-
-    apdu: Apdu
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """06 0F, or for 06 C0 its 04 0F. `status` is the last 04 0F with result 00 that was stored, or the
-    last one that failed."""
-
-    completion: Apdu
-    status: Apdu | None
-    printed: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Aborted:
-    """06 1E, or a Completion after a 04 0F that failed. `code` is the terminal's."""
-
-    code: int
-    apdu: Apdu
-
-
-@dataclass(frozen=True, slots=True)
-class Negative:
-    """84 xx to the command itself: nothing was started."""
-
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The dialogue ended without a word. Our command's bytes had left, so its outcome is unknown."""
-
-    why: str
-
-
-Outcome = Completed | Aborted | Negative | Broken
-DialogueEvent = Evidence | Progress | Completed | Aborted | Negative | Broken
 
 
 class _At(Enum):
@@ -91,7 +72,11 @@ class _At(Enum):
     RUNNING = auto()
     DECIDING = auto()
     LAST_ANSWER = auto()  # our last answer is on its way
+    ABORT_ANSWER = auto()  # all is said but the answer to our abort
     OVER = auto()
+
+
+_STARTED = (_At.RUNNING, _At.DECIDING, _At.LAST_ANSWER)
 
 
 class Dialogue:
@@ -101,40 +86,53 @@ class Dialogue:
         command: Apdu,
         *,
         ends: Ends = Ends.WITH_COMPLETION,
-        money: bool = False,
+        results: Results = Results.NONE,
         run_ms: int = T4_MS,
     ) -> None:
-        """`money`: status informations with result 00 are evidence. `run_ms`: how long the terminal
-        may be busy before it is broken, unless it says otherwise."""
-        self._link, self._command, self._ends, self._money = link, command, ends, money
+        """`run_ms`: how long the terminal may be silent before it is broken, unless it asks for more."""
+        self._link, self._command, self._ends, self._results = link, command, ends, results
         self._run_ms = run_ms
         self._at = _At.SENDING
         self._deadline: int | None = None
+        self._until: int | None = None
         self._queue: list[bytes] = []  # answers that wait for the link
-        self._decided: list[tuple[Apdu, bytes]] = []
-        self._status: Apdu | None = None
-        self._printed: list[str] = []
+        self._held: list[bytes] = []  # messages that wait for `decide`
+        self._offered: Apdu | None = None  # the evidence that waits for `decide`
+        self._kept: Apdu | None = None  # the evidence that was stored
+        self._status: Apdu | None = None  # the last other 04 0F
+        self._refused = False  # we said no to a result
         self._result: Outcome | None = None
-        self._aborting = False
+        self._abort_wanted = False
+        self._aborts = 0  # sent
+        self._abort_answers = 0  # that may still come
+        self._collided = False  # the last abort may not have been heard
         self._accepts: dict[str, Callable[[Apdu, int], list[DialogueEvent]]] = {
             "040f": self._status_information,
             "04ff": self._progress,
             "060f": self._completion,
-            "061e": self._abort,
-            "06d1": self._print_line,
-            "06d3": self._print_block,
-            "0401": self._ignore,
+            "061e": self._abort_message,
+            "06d1": self._printing,
+            "06d3": self._printing,
         }
+
+    @property
+    def name(self) -> str:
+        """The command's, for people."""
+        return self._command.name
 
     @property
     def over(self) -> bool:
         return self._at is _At.OVER
 
     def start(self, now: int) -> None:
-        self._link.send(encode(self._command), now)
+        self._until = now + DIALOGUE_MS_MAX
+        self._link.begin(encode(self._command), now)
 
     def next_deadline(self) -> int | None:
-        return self._deadline
+        if self.over:
+            return None
+        times = [t for t in (self._deadline, self._until) if t is not None]
+        return min(times, default=None)
 
     # --- inputs -----------------------------------------------------------------------------------
 
@@ -142,40 +140,54 @@ class Dialogue:
         if self.over:
             return []
         if isinstance(event, Delivered):
-            return self._delivered(now)
-        if isinstance(event, SendFailed):
-            return self._send_failed(event, now)
-        return self._received(event, now)
+            events = self._delivered(now)
+        elif isinstance(event, SendFailed):
+            events = self._send_failed(event, now)
+        else:
+            events = self._received(event.apdu, now)
+        self._try_abort(now)
+        return events
 
     def on_time(self, now: int) -> list[DialogueEvent]:
-        if self.over or self._deadline is None or now < self._deadline:
+        if self.over:
             return []
+        if self._until is not None and now >= self._until:
+            if self._at in (_At.LAST_ANSWER, _At.ABORT_ANSWER):
+                return self._finish()
+            return self._break(f"no end after {DIALOGUE_MS_MAX // 1000} s")
+        if self._deadline is None or now < self._deadline:
+            self._try_abort(now)
+            return []
+        if self._at is _At.DECIDING:
+            return self.decide(False, now)
         if self._at is _At.LAST_ANSWER:
+            return self._conclude(now)
+        if self._at is _At.ABORT_ANSWER:
             return self._finish()
         waited = "an answer (T3)" if self._at is _At.ANSWER else "the terminal's end (T4)"
         return self._break(f"timed out waiting for {waited}")
 
-    def decide(self, stored: bool, now: int) -> None:
-        """The word on the evidence that was handed out."""
-        if self._at is not _At.DECIDING or self._status is None:
-            return
-        answer = POSITIVE if stored else REFUSED
-        self._decided.append((self._status, answer))
-        if not stored:
-            self._status = None
+    def decide(self, stored: bool, now: int) -> list[DialogueEvent]:
+        """The word on the evidence that was handed out. Ignored when it comes too late."""
+        if self._at is not _At.DECIDING:
+            return []
+        if stored:
+            self._kept = self._offered
+        else:
+            self._refused = True
         self._at = _At.RUNNING
         self._deadline = now + self._run_ms
-        self._answer(answer, now)
+        self._answer(POSITIVE if stored else REFUSED, now)
+        held, self._held = self._held, []
+        events: list[DialogueEvent] = []
+        for apdu in held:
+            events += self._received(apdu, now)
+        return events
 
     def abort(self, now: int) -> None:
         """Ask the terminal to end a card read (06 B0). Its own end still decides what happened."""
-        if self._aborting or self._at not in (_At.RUNNING, _At.ANSWER):
-            return
-        self._aborting = True
-        if not self._link.busy and not self._link.receiving and self._at is _At.RUNNING:
-            self._link.send(ABORT, now)
-        else:
-            self._queue.append(ABORT)
+        self._abort_wanted = True
+        self._try_abort(now)
 
     def lost(self, why: str) -> list[DialogueEvent]:
         """The line is gone."""
@@ -186,137 +198,210 @@ class Dialogue:
     def _delivered(self, now: int) -> list[DialogueEvent]:
         if self._at is _At.SENDING:
             self._at = _At.ANSWER
-            self._deadline = now + T3_MS
+            self._deadline = now + ANSWER_MS
         if self._queue:
             self._link.send(self._queue.pop(0), now)
         elif self._at is _At.LAST_ANSWER:
-            return self._finish()
+            return self._conclude(now)
         return []
 
     def _send_failed(self, event: SendFailed, now: int) -> list[DialogueEvent]:
         if self._at is _At.LAST_ANSWER:
             # The terminal has said its last word; that it does not hear ours changes nothing.
-            return self._finish()
-        if self._aborting and self._at is _At.RUNNING:
-            return []  # collided with the terminal's own end, which comes or times out
+            return self._conclude(now)
+        if event.apdu == ABORT:
+            return self._break(f"abort: {event.why}")
         return self._break(event.why)
 
     def _answer(self, apdu: bytes, now: int) -> None:
+        if self._link.pending == ABORT:
+            # Both sent at once (PA00P016, collision): the terminal's word goes first.
+            self._link.withdraw()
+            self._collided = True
         if self._link.busy:
-            if self._aborting and self._at in (_At.RUNNING, _At.LAST_ANSWER):
-                # Both sent at once: the terminal's word goes first, our abort is no longer needed.
-                self._link.withdraw()
-            else:
-                self._queue.append(apdu)
-                return
-        self._link.send(apdu, now)
+            self._queue.append(apdu)
+        else:
+            self._link.send(apdu, now)
 
-    def _received(self, event: Received, now: int) -> list[DialogueEvent]:
-        first = event.apdu[0]
-        if first in (0x80, 0x84):
-            return self._answered(event.apdu, now)
-        if self._at in (_At.SENDING, _At.ANSWER):
-            # It runs already: its positive answer was lost.
-            self._at = _At.RUNNING
-            self._deadline = now + self._run_ms
-        try:
-            apdu = decode(event.apdu, self._command.command)
-        except Malformed:
-            self._answer(UNKNOWN_COMMAND, now)
+    def _try_abort(self, now: int) -> None:
+        free = not self._link.busy and not self._link.receiving
+        if not self._abort_wanted or self._at is not _At.RUNNING or not free:
+            return
+        if (self._abort_answers == 0 or self._collided) and self._aborts < ABORTS_MAX:
+            self._collided = False
+            self._aborts += 1
+            self._abort_answers += 1
+            self._link.send(ABORT, now)
+
+    def _received(self, data: bytes, now: int) -> list[DialogueEvent]:
+        if data[0] in ANSWERS:
+            return self._answered(data, now)
+        if self._at is _At.DECIDING:
+            self._held.append(data)
+            if len(self._held) > HELD_MAX:
+                return self._break("messages instead of patience while its result was stored")
+            return []
+        apdu, whole = self._read(data)
+        if self._at not in _STARTED:
+            self._answer(self._of_before(apdu), now)
             return []
         handler = self._accepts.get(apdu.command)
         if handler is None:
             self._answer(UNKNOWN_COMMAND, now)
             return []
+        if not whole and apdu.command == "040f":
+            return self._unreadable_status(now)
         return handler(apdu, now)
 
-    def _answered(self, apdu: bytes, now: int) -> list[DialogueEvent]:
+    def _read(self, data: bytes) -> tuple[Apdu, bool]:
+        """A message, and whether it could be read. An end is an end even where its fields are not."""
+        try:
+            return decode(data, self._command.command), True
+        except Malformed:
+            return Apdu(data[:2].hex()), False
+
+    def _of_before(self, apdu: Apdu) -> bytes:
+        """The answer to a message that comes before our command was answered: it belongs to what was
+        before, and says nothing about us."""
+        if apdu.command not in self._accepts:
+            return UNKNOWN_COMMAND
+        return REFUSED if is_booking(apdu) else POSITIVE
+
+    def _answered(self, data: bytes, now: int) -> list[DialogueEvent]:
         if self._at not in (_At.SENDING, _At.ANSWER):
-            return []  # to our abort
-        positive = apdu[0] == 0x80 or apdu[1] == 0x00
-        if not positive:
-            self._result = Negative(apdu[1])
+            self._abort_answers = max(0, self._abort_answers - 1)
+            self._abort_wanted = False
+            return self._finish() if self._at is _At.ABORT_ANSWER else []
+        if data[0] == 0x84 and data[1] != 0x00:
+            self._result = Negative(negative_code(data))
             return self._finish()
         if self._ends is Ends.WITH_ANSWER:
-            self._result = Completed(decode(apdu), None, ())
+            self._result = Completed(self._read(data)[0])
             return self._finish()
         self._at = _At.RUNNING
         self._deadline = now + self._run_ms
-        if self._queue and not self._link.busy:
-            self._link.send(self._queue.pop(0), now)
         return []
 
     # --- messages of the terminal -----------------------------------------------------------------
 
     def _status_information(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
         self._deadline = now + self._run_ms
+        if self._at is _At.LAST_ANSWER:
+            # Said again because our answer was not heard, or nothing of ours.
+            again = self._ends is Ends.WITH_STATUS or (
+                self._kept is not None and same_booking(self._kept, apdu)
+            )
+            self._answer(POSITIVE if again or not is_booking(apdu) else REFUSED, now)
+            return []
         if self._ends is Ends.WITH_STATUS:
-            self._result = Completed(apdu, apdu, tuple(self._printed))
-            self._at = _At.LAST_ANSWER
-            self._answer(POSITIVE, now)
+            self._result = Completed(apdu, apdu)
+            return self._last(now)
+        if self._results is Results.EVIDENCE:
+            return self._claim(apdu, now)
+        if self._results is Results.NONE and is_booking(apdu):
+            self._answer(REFUSED, now)
             return []
-        known = next((answer for seen, answer in self._decided if seen == apdu), None)
-        if known is not None:
-            # The same status again: answered as before, booked once.
-            self._answer(known, now)
-            return []
-        if self._money and apdu.get("result") == 0:
-            self._status = apdu
-            self._at = _At.DECIDING
-            self._deadline = None
-            return [Evidence(apdu)]
         if self._status is None or self._status.get("result") != 0:
             self._status = apdu
         self._answer(POSITIVE, now)
         return []
 
+    def _claim(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
+        """What a money command's 04 0F says. Evidence is offered once; the same booking told again,
+        perhaps with more fields, is answered as before; another one is refused."""
+        if not is_booking(apdu):
+            self._status = apdu
+            self._answer(POSITIVE, now)
+            return []
+        if self._kept is not None and same_booking(self._kept, apdu):
+            self._answer(POSITIVE, now)
+            return []
+        if self._kept is not None or self._refused or apdu.get("result") is None:
+            self._refused = True
+            self._answer(REFUSED, now)
+            return []
+        self._offered, self._status = apdu, None
+        self._at = _At.DECIDING
+        self._deadline = now + DECIDE_MS
+        return [Evidence(apdu)]
+
+    def _unreadable_status(self, now: int) -> list[DialogueEvent]:
+        self._deadline = now + self._run_ms
+        if self._at is _At.RUNNING and self._results is Results.EVIDENCE:
+            self._refused = True
+        elif self._at is _At.RUNNING and self._ends is Ends.WITH_STATUS:
+            self._result = Disputed("its result cannot be read")
+            return self._last(now)
+        elif self._at is _At.RUNNING and self._results is Results.REPORT:
+            self._result = Disputed("its result cannot be read")
+        self._answer(REFUSED, now)
+        return []
+
     def _progress(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
         minutes = apdu.integer("timeout_min")
-        if minutes:
-            self._run_ms = min(minutes, T4_MINUTES_MAX) * 60_000
+        if minutes and self._ends is not Ends.WITH_STATUS:
+            self._run_ms = minutes * 60_000
         self._deadline = now + self._run_ms
         self._answer(POSITIVE, now)
-        return [Progress(apdu)]
+        return []
+
+    def _printing(self, _: Apdu, now: int) -> list[DialogueEvent]:
+        """Receipts are made from the results. A print command that is not taken would keep a payment
+        from being stored, so it is, and its text is dropped."""
+        self._deadline = now + self._run_ms
+        self._answer(POSITIVE, now)
+        return []
 
     def _completion(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        failed = self._status is not None and self._status.get("result") not in (0, None)
-        if failed and self._money:
-            assert self._status is not None
-            self._result = Aborted(int(self._status.get("result") or 0xFF), self._status)
-        else:
-            self._result = Completed(apdu, self._status, tuple(self._printed))
+        if self._at is _At.RUNNING and self._result is None:
+            self._result = self._completed(apdu)
         return self._last(now)
 
-    def _abort(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        code = apdu.text("error")
-        self._result = Aborted(int(code, 16) if code else 0xFF, apdu)
+    def _completed(self, apdu: Apdu) -> Outcome:
+        if self._ends is Ends.WITH_STATUS:
+            return Aborted(NO_CODE, apdu)  # an end without the card that was asked for
+        if self._results is not Results.EVIDENCE:
+            return Completed(apdu, self._status)
+        told = [a for a in (self._status, apdu) if a is not None]
+        failed = next((a for a in told if a.get("result") not in (0, None)), None)
+        if self._refused:
+            return Disputed("its result was not accepted, and it completed")
+        if self._kept is not None and failed is not None:
+            return Disputed(f"success and then result {result_code(failed):02x}")
+        if failed is not None:
+            return Aborted(result_code(failed), failed)
+        return Completed(apdu, self._kept)
+
+    def _abort_message(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
+        error = apdu.text("error")
+        code = int(error, 16) if error else NO_CODE
+        if self._at is _At.RUNNING and self._result is None:
+            if self._refused:
+                self._result = Disputed(f"its result was not accepted; it ended with {code:02x}")
+            elif self._kept is not None:
+                self._result = Disputed(f"ended with {code:02x} after its result was stored")
+            else:
+                self._result = Aborted(code, apdu)
         return self._last(now)
-
-    def _last(self, now: int) -> list[DialogueEvent]:
-        self._at = _At.LAST_ANSWER
-        self._deadline = now + T3_MS
-        self._queue.clear()
-        self._answer(POSITIVE, now)
-        return []
-
-    def _print_line(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        self._keep_print([apdu.raw.decode(CHARSET)])
-        return self._ignore(apdu, now)
-
-    def _print_block(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        texts = [t.value.decode(CHARSET) for t in apdu.find("07") if isinstance(t.value, bytes)]
-        self._keep_print(texts)
-        return self._ignore(apdu, now)
-
-    def _keep_print(self, lines: list[str]) -> None:
-        self._printed += lines[: PRINT_LINES_MAX - len(self._printed)]
-
-    def _ignore(self, _: Apdu, now: int) -> list[DialogueEvent]:
-        self._deadline = now + self._run_ms
-        self._answer(POSITIVE, now)
-        return []
 
     # --- the end ----------------------------------------------------------------------------------
+
+    def _last(self, now: int) -> list[DialogueEvent]:
+        if self._at is not _At.LAST_ANSWER:
+            self._at = _At.LAST_ANSWER
+            self._deadline = now + LAST_ANSWER_MS
+            self._queue.clear()
+        self._answer(POSITIVE, now)
+        return []
+
+    def _conclude(self, now: int) -> list[DialogueEvent]:
+        if self._abort_answers == 0:
+            return self._finish()
+        # Left alone, a late refusal of the abort would be taken for one of the next command.
+        self._link.withdraw()
+        self._at = _At.ABORT_ANSWER
+        self._deadline = now + ABORT_ANSWER_MS
+        return []
 
     def _break(self, why: str) -> list[DialogueEvent]:
         self._result = Broken(why)

@@ -7,41 +7,46 @@ from collections.abc import Awaitable, Callable
 
 from agent.ports import DriverEnv
 from drivers.line import Line, LineLost
-from drivers.terminal.zvt import dialogue as d
-from drivers.terminal.zvt.codec import Apdu
+from drivers.terminal.zvt.apdu import Apdu
+from drivers.terminal.zvt.dialogue import Dialogue
 from drivers.terminal.zvt.frames import Link, LinkEvent
+from drivers.terminal.zvt.outcomes import DialogueEvent, Evidence, Outcome
 
 Store = Callable[[Apdu], Awaitable[bool]]
 
+# Evidence whose dialogue is already over is still worth having: the store is given this long to finish.
+STORE_S = 5.0
+
 
 class Drive:
-    """`store` is asked for every piece of evidence while the link goes on answering: the link's ACK
-    never waits for the disk. `wake` interrupts the wait when the dialogue was told something."""
+    """`store` is asked for the evidence while the link goes on answering: the link's ACK never waits
+    for the disk. `wake` interrupts the wait when the dialogue was told something."""
 
     def __init__(
         self,
         env: DriverEnv,
         line: Line,
         link: Link,
-        dialogue: d.Dialogue,
+        dialogue: Dialogue,
         store: Store | None,
         wake: asyncio.Event,
     ) -> None:
         self._env, self._line, self._link = env, line, link
         self._dialogue, self._store, self._wake = dialogue, store, wake
-        self._outcome: d.Outcome | None = None
+        self._outcome: Outcome | None = None
         self._storing: asyncio.Future[bool] | None = None
 
-    async def run(self) -> d.Outcome:
+    async def run(self) -> Outcome:
+        """The dialogue's outcome. Cancelled, it leaves nothing running."""
         reading = asyncio.ensure_future(self._line.read())
         waking = asyncio.ensure_future(self._wake.wait())
         try:
             self._dialogue.start(self._env.boot_ms())
+            self._flush()
             while self._outcome is None:
-                self._flush()
-                waiting: set[asyncio.Future[object]] = {reading, waking}  # type: ignore[arg-type]
+                waiting: set[asyncio.Future[object]] = {reading, waking}  # type: ignore[arg-type]  # a set of them is never written to
                 if self._storing is not None:
-                    waiting.add(self._storing)  # type: ignore[arg-type]
+                    waiting.add(self._storing)  # type: ignore[arg-type]  # as above
                 await asyncio.wait(
                     waiting, timeout=self._timeout_s(), return_when=asyncio.FIRST_COMPLETED
                 )
@@ -53,17 +58,26 @@ class Drive:
                     waking = asyncio.ensure_future(self._wake.wait())
                 self._decide()
                 self._time()
-            self._flush()
+                self._flush()
+            if self._storing is not None:
+                await asyncio.wait({self._storing}, timeout=STORE_S)
             return self._outcome
         finally:
-            for task in (reading, waking):
+            left: list[asyncio.Future[object]] = [reading, waking]  # type: ignore[list-item]  # as above
+            if self._storing is not None:
+                left.append(self._storing)  # type: ignore[arg-type]  # as above
+            for task in left:
                 task.cancel()
-            await asyncio.gather(reading, waking, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
 
     def _flush(self) -> None:
         out = self._link.take_output()
-        if out:
+        if not out:
+            return
+        try:
             self._line.write(out)
+        except LineLost as error:
+            self._take(self._dialogue.lost(str(error)))
 
     def _timeout_s(self) -> float | None:
         times = [self._link.next_deadline(), self._dialogue.next_deadline()]
@@ -88,19 +102,20 @@ class Drive:
         for event in events:
             self._take(self._dialogue.on_link(event, now))
 
-    def _take(self, events: list[d.DialogueEvent]) -> None:
+    def _take(self, events: list[DialogueEvent]) -> None:
         for event in events:
-            if isinstance(event, d.Evidence):
-                if self._store is None:
-                    self._dialogue.decide(False, self._env.boot_ms())
-                else:
-                    self._storing = asyncio.ensure_future(self._store(event.apdu))
-            elif not isinstance(event, d.Progress):
+            if not isinstance(event, Evidence):
                 self._outcome = event
+            elif self._store is None:
+                self._take(self._dialogue.decide(False, self._env.boot_ms()))
+            else:
+                self._storing = asyncio.ensure_future(self._store(event.apdu))
 
     def _decide(self) -> None:
+        """A store that fails, however, has not stored."""
         if self._storing is None or not self._storing.done():
             return
         storing, self._storing = self._storing, None
         failed = storing.cancelled() or storing.exception() is not None
-        self._dialogue.decide(not failed and storing.result(), self._env.boot_ms())
+        stored = not failed and storing.result()
+        self._take(self._dialogue.decide(stored, self._env.boot_ms()))

@@ -2,12 +2,16 @@
 
 A block is DLE STX, the APDU with every DLE doubled, DLE ETX, and two CRC bytes that are neither doubled nor
 scanned. ACK and NAK are single bytes. There is no block number: when an ACK is lost the same block comes
-again, so a block that equals the last one counts as a repeat until the answer to it was acknowledged.
+again, so a block that equals the last one counts as a repeat until something of ours that came after it
+was acknowledged.
+
+Whether the length inside an APDU fits is no business of the link: the checksum says that it was sent so,
+and a NAK would only bring it twice more.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 STX, ETX, ACK, DLE, NAK = 0x02, 0x03, 0x06, 0x10, 0x15
@@ -15,6 +19,7 @@ T1_MS = 200  # between two bytes of a block
 T2_MS = 5_000  # end of a block to its ACK or NAK
 SENDS_MAX = 3  # one block and two repeats
 ANSWERS = (0x80, 0x84)  # CCRC: positive and negative application answers
+APDU_BYTES_MIN = 3  # control field and length
 APDU_BYTES_MAX = 3 + 2 + 0xFFFF  # control field, FF and two length bytes, data
 
 
@@ -41,21 +46,12 @@ def frame(apdu: bytes) -> bytes:
     return bytes([DLE, STX]) + body + bytes([DLE, ETX]) + crc(apdu)
 
 
-def apdu_length(data: bytes) -> int | None:
-    """The whole length of the APDU that `data` begins; None while that cannot be told."""
-    if len(data) < 3:
-        return None
-    if data[2] != 0xFF:
-        return 3 + data[2]
-    return None if len(data) < 5 else 5 + int.from_bytes(data[3:5], "little")
-
-
 @dataclass(frozen=True, slots=True)
 class Received:
     """A good block that is not a repeat. It has been acknowledged already: the link's ACK never
-    waits for a disk."""
+    waits for a disk. The bytes may hold card data, which is for the codec to drop."""
 
-    apdu: bytes
+    apdu: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +61,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class SendFailed:
-    """Three sends without an ACK."""
+    """Three sends of `apdu` without an ACK."""
 
     why: str
+    apdu: bytes = field(repr=False)
 
 
 LinkEvent = Received | Delivered | SendFailed
@@ -104,15 +101,30 @@ class Link:
         return self._pending is not None
 
     @property
+    def pending(self) -> bytes | None:
+        """That block."""
+        return self._pending
+
+    @property
     def receiving(self) -> bool:
         """In the middle of a block of theirs."""
         return self._at is not _At.IDLE
 
+    def begin(self, command: bytes, now: int) -> None:
+        """A command from idle. What is left of the dialogue before is forgotten: half a block, a block
+        of ours that nobody acknowledged."""
+        self.withdraw()
+        self._at, self._gap_at = _At.IDLE, None
+        self._output.clear()
+        self.send(command, now)
+
     def send(self, apdu: bytes, now: int) -> None:
+        """A block within a dialogue. Raises RuntimeError while another one has no ACK."""
         if self._pending is not None:
             raise RuntimeError("a block is still without ACK")
-        if apdu[0] not in ANSWERS:
-            # A new command: what comes now is new as well, even if it equals the last answer.
+        if apdu[0] not in ANSWERS and not _is_negative(self._last):
+            # To a new command the old positive answer is a new answer. A refusal is not: heard twice
+            # because our ACK was lost, it would refuse the new command, which may well be executed.
             self._last = None
         self._pending = apdu
         self._sends = 0
@@ -141,8 +153,10 @@ class Link:
         if self._sends < SENDS_MAX:
             self._transmit(now)
             return []
+        failed = self._pending
+        assert failed is not None
         self.withdraw()
-        return [SendFailed(f"{why}, {SENDS_MAX} sends")]
+        return [SendFailed(f"{why}, {SENDS_MAX} sends", failed)]
 
     # --- their side -------------------------------------------------------------------------------
 
@@ -154,10 +168,11 @@ class Link:
 
     def on_time(self, now: int) -> list[LinkEvent]:
         if self._gap_at is not None and now >= self._gap_at:
-            # Either a gap inside a block or the silence after a bad one: now, once, NAK.
-            self._gap_at = None
-            self._at = _At.IDLE
-            self._output.append(NAK)
+            # Either a gap inside a block or the silence after a bad one: now, once, NAK. A lone DLE
+            # was no block.
+            if self._at is not _At.IDLE_DLE:
+                self._output.append(NAK)
+            self._at, self._gap_at = _At.IDLE, None
         if self._ack_at is not None and now >= self._ack_at:
             return self._repeat(now, "no acknowledgement")
         return []
@@ -184,7 +199,7 @@ class Link:
         elif self._at is _At.CRC:
             self._crc.append(byte)
             if len(self._crc) == 2:
-                return self._block(now)
+                return self._block()
         return []
 
     def _idle(self, byte: int, now: int) -> list[LinkEvent]:
@@ -214,16 +229,14 @@ class Link:
             self._at = _At.DRAIN
 
     def _delivered(self) -> list[LinkEvent]:
-        assert self._pending is not None
-        if self._pending[0] in ANSWERS:
-            # Our answer arrived, so an equal block from now on is a new one.
-            self._last = None
+        # They have heard us after their last block, so an equal one from now on is a new one.
+        self._last = None
         self.withdraw()
         return [Delivered()]
 
-    def _block(self, now: int) -> list[LinkEvent]:
+    def _block(self) -> list[LinkEvent]:
         apdu = bytes(self._body)
-        if bytes(self._crc) != crc(apdu) or apdu_length(apdu) != len(apdu):
+        if bytes(self._crc) != crc(apdu) or len(apdu) < APDU_BYTES_MIN:
             self._at = _At.DRAIN
             return []
         self._at, self._gap_at = _At.IDLE, None
@@ -237,8 +250,11 @@ class Link:
         return [*events, Received(apdu)]
 
     def _implies_delivery(self, apdu: bytes) -> bool:
-        """The ACK was lost, but this block can only follow ours."""
+        """The ACK was lost, but this block can only follow ours: an answer to our command, or what
+        comes after our answer."""
         assert self._pending is not None
-        answers_us = apdu[0] in ANSWERS
-        after_our_answer = self._pending[0] in ANSWERS
-        return answers_us or after_our_answer
+        return apdu[0] in ANSWERS or self._pending[0] in ANSWERS
+
+
+def _is_negative(apdu: bytes | None) -> bool:
+    return apdu is not None and apdu[0] == ANSWERS[1] and apdu[1] != 0

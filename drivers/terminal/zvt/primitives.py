@@ -26,10 +26,32 @@ def pack_bcd(value: Value, size: int) -> bytes:
 
 
 def bcd_int(raw: bytes) -> int:
+    """For values that decide about money: anything but digits is Malformed."""
     digits = raw.hex()
     if not digits.isdecimal():
-        raise Malformed(f"{digits} is no BCD number", 0)
+        # What stands there instead is not repeated: it could be part of a card number.
+        raise Malformed("not a BCD number", 0)
     return int(digits)
+
+
+def bcd_number(raw: bytes) -> Value:
+    """A number, or the hex digits where a terminal fills in F for what it does not know."""
+    digits = raw.hex()
+    return int(digits) if digits.isdecimal() else digits
+
+
+def pack_bcd_number(value: Value, size: int) -> bytes:
+    return pack_bcd_int(value, size) if isinstance(value, int) else bytes.fromhex(value)
+
+
+def currency_code(raw: bytes) -> str:
+    """ISO 4217 number in two BCD bytes: the three digits, or all four where the first is not 0."""
+    digits = raw.hex()
+    return digits[1:] if digits[0] == "0" else digits
+
+
+def pack_currency(value: Value, _size: int) -> bytes:
+    return bytes.fromhex(str(value).rjust(4, "0"))
 
 
 def pack_bcd_int(value: Value, size: int) -> bytes:
@@ -69,6 +91,18 @@ def ascii_text(raw: bytes) -> str:
 
 def ascii_bytes(value: Value, _size: int) -> bytes:
     return str(value).encode("latin-1")
+
+
+def spec_or_utf8_text(raw: bytes) -> str:
+    """Error texts: CP437 by the document, UTF-8 in fact at Feig."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode(CHARSET)
+
+
+def utf8_bytes(value: Value, _size: int) -> bytes:
+    return str(value).encode("utf-8")
 
 
 def zero_ended(raw: bytes) -> str:

@@ -15,15 +15,21 @@ from drivers.terminal.zvt.primitives import (
     ascii_text,
     bcd,
     bcd_int,
+    bcd_number,
     binary,
     charset_bytes,
     charset_text,
+    currency_code,
     hex_bytes,
     hex_text,
     pack_bcd,
     pack_bcd_int,
+    pack_bcd_number,
     pack_binary,
+    pack_currency,
     pack_zero_ended,
+    spec_or_utf8_text,
+    utf8_bytes,
     zero_ended,
 )
 
@@ -48,6 +54,8 @@ class Card(Enum):
     TRACK2 = "track2"
     TRACK3 = "track3"
     EXPIRY = "expiry"
+    CVV = "cvv"  # nothing, as of the tracks
+    HOLDER = "holder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,11 @@ def _byte_code(number: int, name: str) -> Bmp:
     return _fixed(number, name, 1)
 
 
+def _number(number: int, name: str, size: int) -> Bmp:
+    """BCD; a terminal may fill in F for a number it does not know."""
+    return _fixed(number, name, size, bcd_number, pack_bcd_number)
+
+
 def _text(number: int, name: str, form: Form) -> Bmp:
     return Bmp(number, name, form, 0, charset_text, charset_bytes)
 
@@ -86,11 +99,11 @@ BMPS: dict[int, Bmp] = {
         _fixed(0x04, "amount_minor", 6, bcd_int, pack_bcd_int),
         _fixed(0x05, "pump", 1, binary, pack_binary),
         Bmp(0x06, "tlv", Form.TLV),
-        _fixed(0x0B, "trace", 3, bcd_int, pack_bcd_int),
+        _number(0x0B, "trace", 3),
         _fixed(0x0C, "time", 3, bcd, pack_bcd),
         _fixed(0x0D, "date", 2, bcd, pack_bcd),
         _card(0x0E, Card.EXPIRY, Form.FIXED, 2),
-        _fixed(0x17, "card_sequence", 2, bcd_int, pack_bcd_int),
+        _number(0x17, "card_sequence", 2),
         _byte_code(0x19, "payment_type"),
         _card(0x22, Card.PAN, Form.LL),
         _card(0x23, Card.TRACK2, Form.LL),
@@ -100,18 +113,18 @@ BMPS: dict[int, Bmp] = {
         _fixed(0x2A, "vu", 15, charset_text, charset_bytes),
         _card(0x2D, Card.TRACK1, Form.LL),
         Bmp(0x2E, "sync_chip", Form.LLL),
-        _fixed(0x37, "original_trace", 3, bcd_int, pack_bcd_int),
-        _fixed(0x3A, "cvv_2", 2),
+        _number(0x37, "original_trace", 3),
+        _card(0x3A, Card.CVV, Form.FIXED, 2),
         _fixed(0x3B, "aid", 8, zero_ended, pack_zero_ended),
         _text(0x3C, "text", Form.LLL),
         _fixed(0x3D, "password_bmp", 3, bcd, pack_bcd),
-        _fixed(0x49, "currency", 2, lambda raw: raw.hex()[1:], lambda v, n: bytes.fromhex(f"0{v}")),
+        _fixed(0x49, "currency", 2, currency_code, pack_currency),
         Bmp(0x4C, "blocked_goods", Form.LL),
         Bmp(0x60, "totals", Form.LLL),
         *(_fixed(n, f"display_{n:02x}", 4) for n in (0x70, 0x71)),
         *(_byte_code(n, f"display_{n:02x}") for n in (0x72, 0x73, 0x74, 0x75)),
         _fixed(0x87, "receipt", 2, bcd, pack_bcd),
-        _fixed(0x88, "turnover", 3, bcd_int, pack_bcd_int),
+        _number(0x88, "turnover", 3),
         _fixed(0x8A, "card_type", 1, binary, pack_binary),
         Bmp(0x8B, "card_name", Form.LL, 0, zero_ended, charset_bytes),
         _fixed(0x8C, "card_type_network", 1, binary, pack_binary),
@@ -144,7 +157,7 @@ BY_NAME: dict[str, Bmp] = {b.name: b for b in BMPS.values()}
 # Tags whose value is text; all others are shown as hex.
 TLV_TEXT: dict[str, tuple[Show, Pack]] = {
     "07": (charset_text, charset_bytes),
-    "1f17": (charset_text, charset_bytes),
+    "1f17": (spec_or_utf8_text, utf8_bytes),
     "1f40": (ascii_text, ascii_bytes),
     "1f41": (ascii_text, ascii_bytes),
     "1f62": (ascii_text, ascii_bytes),
@@ -154,8 +167,28 @@ TLV_TEXT: dict[str, tuple[Show, Pack]] = {
 }
 # Constructed tags that may stand more than once: always a list.
 TLV_REPEATED = frozenset({"60", "61", "62", "24", "25", "0a", "08", "07", "2d"})
-# The constructed bit is set, but what is inside is raw (Feig).
-TLV_RAW = frozenset({"ff40", "ff41", "ff48"})
+# Tags that hold tags. Others may have the constructed bit set around raw bytes (Feig's FF40 and up do):
+# their content is read as tags only where it can be.
+TLV_CONTAINERS = frozenset(
+    {"23", "24", "25", "26", "2d", "2f", "34", "60", "61", "62", "e1", "e4", "e6", "e9"}
+)
+# Card data as EMV names it (book 3, annex A), should a terminal hand it through.
+TLV_CARD: dict[str, Card] = {
+    "5a": Card.PAN,
+    "56": Card.TRACK1,
+    "9f1f": Card.TRACK1,
+    "57": Card.TRACK2,
+    "9f20": Card.TRACK2,
+    "9f6b": Card.TRACK2,
+    "58": Card.TRACK3,
+    "5f24": Card.EXPIRY,
+    "5f20": Card.HOLDER,
+    "9f0b": Card.HOLDER,
+}
+# Card UID, token, application id, ATS: shown as they are, although they may consist of digits.
+TLV_IDENTIFIERS = frozenset({"43", "4c", "1f14", "1f45"})
+# Amounts: six BCD bytes, of which real ones fill half.
+TLV_AMOUNTS = frozenset({"1f0b"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +218,22 @@ def _wrong_currency(_rest: bytes, before: Mapping[str, Value]) -> bool:
 
 
 def _is_minutes(rest: bytes, _before: Mapping[str, Value]) -> bool:
-    """04 FF: one BCD byte of T4 before a TLV container, which also begins with 06."""
-    return rest[0] != 0x06 or rest[1:2] == b"\x06"
+    """04 FF: one BCD byte of T4 before an optional TLV container, which begins with 06 as well."""
+    return rest[0] != 0x06 or not _whole_container(rest)
+
+
+def _whole_container(rest: bytes) -> bool:
+    """`rest` is exactly one TLV container (06, length, content)."""
+    head = {b"\x81": 3, b"\x82": 4}.get(rest[1:2], 2)
+    if len(rest) < head:
+        return False
+    length = rest[1] if head == 2 else int.from_bytes(rest[2:head], "big")
+    return len(rest) == head + length
 
 
 _PASSWORD = Part("password", 3, bcd, pack_bcd)
-_CURRENCY = Part("currency", 2, lambda r: r.hex()[1:], lambda v, n: bytes.fromhex(f"0{v}"))
+_CURRENCY = Part("currency", 2, currency_code, pack_currency)
+_OWN_CURRENCY = Part("currency", 2, currency_code, pack_currency, _wrong_currency)
 
 MESSAGES: dict[str, Message] = {
     "0401": Message("Set Date and Time in ECR"),
@@ -202,7 +245,7 @@ MESSAGES: dict[str, Message] = {
         "Intermediate Status-Information",
         (
             Part("status", 1, hex_text, hex_bytes),
-            Part("timeout_min", 1, bcd_int, pack_bcd_int, _is_minutes),
+            Part("timeout_min", 1, bcd_number, pack_bcd_number, _is_minutes),
         ),
     ),
     "0501": Message("Status-Enquiry", (_PASSWORD,)),
@@ -216,19 +259,7 @@ MESSAGES: dict[str, Message] = {
     "0618": Message("Reset Terminal"),
     "061a": Message("Print System Configuration"),
     "061b": Message("Set Terminal-ID", (_PASSWORD,)),
-    "061e": Message(
-        "Abort",
-        (
-            Part("error", 1, hex_text, hex_bytes),
-            Part(
-                "currency",
-                2,
-                lambda r: r.hex()[1:],
-                lambda v, n: bytes.fromhex(f"0{v}"),
-                _wrong_currency,
-            ),
-        ),
-    ),
+    "061e": Message("Abort", (Part("error", 1, hex_text, hex_bytes), _OWN_CURRENCY)),
     "0620": Message("Repeat Receipt", (_PASSWORD,)),
     "0622": Message("Reservation"),
     "0623": Message("Partial Reversal"),

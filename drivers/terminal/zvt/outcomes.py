@@ -1,0 +1,99 @@
+"""How a ZVT command can end, what a 04 0F may mean in it, and reading both from the bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from drivers.terminal.zvt.apdu import Apdu
+
+NO_CODE = 0xFF  # an end without a code: the document's "system error"
+
+
+class Ends(Enum):
+    """What ends a command."""
+
+    WITH_COMPLETION = auto()  # 06 0F or 06 1E
+    WITH_ANSWER = auto()  # the 80 00 itself (06 02, 06 B0, 06 E0 ...)
+    WITH_STATUS = auto()  # 04 0F without a Completion (06 C0)
+
+
+class Results(Enum):
+    """What a 04 0F means in a dialogue that ends with a Completion."""
+
+    NONE = auto()  # nothing of ours was booked
+    REPORT = auto()  # an old result is told again (06 20)
+    EVIDENCE = auto()  # money moves
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A 04 0F with result 00 that waits for `decide`. At most one in a dialogue."""
+
+    apdu: Apdu
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """06 0F, or for 06 C0 its 04 0F. `status`: the 04 0F that was stored, or the one reported."""
+
+    completion: Apdu
+    status: Apdu | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """06 1E, or a Completion after a 04 0F that failed. `code` is the terminal's."""
+
+    code: int
+    apdu: Apdu
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """84 xx to the command itself: nothing was started."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disputed:
+    """The terminal ended the command, but not so that its outcome is known: its words contradict each
+    other, or we refused its result."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The dialogue ended without a word. Our command's bytes had left, so its outcome is unknown."""
+
+    why: str
+
+
+Outcome = Completed | Aborted | Negative | Disputed | Broken
+DialogueEvent = Evidence | Outcome
+
+
+def is_booking(apdu: Apdu) -> bool:
+    """A 04 0F that says, or may say, that money was moved. The totals of an end of day do not."""
+    if apdu.command != "040f" or apdu.get("totals") is not None:
+        return False
+    result = apdu.get("result")
+    return result == 0 or (result is None and apdu.get("receipt") is not None)
+
+
+def same_booking(kept: Apdu, told: Apdu) -> bool:
+    """Whether `told` contradicts `kept` in nothing: fields may be missing in either."""
+    names = ("receipt", "amount_minor", "currency", "trace", "turnover", "tid")
+    pairs = [(kept.get(name), told.get(name)) for name in names]
+    return all(a is None or b is None or a == b for a, b in pairs) and told.get("result") == 0
+
+
+def result_code(apdu: Apdu) -> int:
+    return apdu.integer("result") or NO_CODE
+
+
+def negative_code(data: bytes) -> int:
+    """84 xx; 84 1E brings the code of the Abort that it stands for (06 00 with a wrong currency)."""
+    return data[3] if data[1] == 0x1E and len(data) > 3 else data[1]

@@ -1,0 +1,132 @@
+"""What the terminal reports, as the port's values. Pure.
+
+Everything that leaves here is either a number of few digits, a fixed field, or text without any run of
+digits that could be a card number."""
+
+from __future__ import annotations
+
+from agent.ports import Card, CardKind, DeviceUnavailable, Evidence, HoldRef, TerminalIdentity
+from agent.values import Money
+from agent.values.money import currency_of_numeric
+from drivers.terminal.zvt.apdu import Apdu
+from drivers.terminal.zvt.codes import USABLE_STATUS, status_text
+from drivers.terminal.zvt.decode import classify
+from drivers.terminal.zvt.mask import mask_text
+
+# An amount field has twelve digits. One that fills them is not an amount of this world, and could be part
+# of a card number.
+AMOUNT_MINOR_MAX = 10**10 - 1
+LONG_TRACE_BYTES = 4  # tag 1F2B, as met
+
+
+def identity(apdu: Apdu, terminal_id: str | None) -> TerminalIdentity:
+    """The Completion of 05 01. Raises DeviceUnavailable TRM-007 when it holds no status."""
+    code = apdu.text("terminal_status")
+    if code is None:
+        raise DeviceUnavailable("TRM-007", "the status enquiry ended without a status", "05 01")
+    return TerminalIdentity(
+        terminal_id=_digits(apdu.tag_text("1f44")) or terminal_id,
+        device_serial=_short(apdu.tag_text("1f42")),
+        software=_short(apdu.text("sw_version")),
+        model=_short(apdu.tag_text("1f40")),
+        ready=int(code, 16) in USABLE_STATUS,
+        status_code=code,
+        status_text=status_text(int(code, 16)),
+    )
+
+
+def card(apdu: Apdu, currency: str) -> Card | None:
+    """The 04 0F of 06 C0. None unless it says that a card was read."""
+    if apdu.get("result") != 0:
+        return None
+    return Card(CardKind(classify(apdu)), _token(apdu), _max_hold(apdu, currency))
+
+
+def _token(apdu: Apdu) -> bytes | None:
+    """The terminal's card token (1F14), else the UID. An empty one would make all cards the same."""
+    for tag in ("1f14", "4c"):
+        for value in apdu.values(tag):
+            if value.strip(b"\0"):
+                return value
+    return None
+
+
+def _max_hold(apdu: Apdu, currency: str) -> Money | None:
+    digits = _digits(apdu.tag_text("1f0b"))
+    minor = int(digits) if digits else 0
+    return Money(minor, currency) if 0 < minor <= AMOUNT_MINOR_MAX else None
+
+
+def evidence(
+    apdu: Apdu,
+    currency: str,
+    terminal_id: str | None,
+    ref: HoldRef | None = None,
+    reversed_of: Money | None = None,
+) -> Evidence | None:
+    """A 04 0F as evidence. `ref` is the hold that was commanded, if any. `reversed_of`: the amount told is
+    the part given back of this one. None when it cannot be evidence: no receipt to find it again by, or
+    an amount in another currency."""
+    digits = _digits(apdu.text("receipt"))
+    receipt = int(digits) if digits else None if ref is None else ref.receipt
+    if receipt is None:
+        return None
+    numeric = apdu.text("currency")
+    if numeric is not None and currency_of_numeric(numeric) != currency:
+        return None
+    made = HoldRef(
+        terminal_id=_digits(apdu.text("tid")) or terminal_id or "",
+        receipt=receipt,
+        turnover=apdu.integer("turnover"),
+        trace=_trace(apdu),
+        date=_digits(apdu.text("date")),
+        time=_digits(apdu.text("time")),
+    )
+    return Evidence(made, _amount(apdu, currency, reversed_of), _details(apdu))
+
+
+def _trace(apdu: Apdu) -> int | None:
+    """BMP 0B, or the long one where that is 0 or missing."""
+    trace = apdu.integer("trace")
+    for value in apdu.values("1f2b"):
+        digits = _digits(value.hex()) if len(value) <= LONG_TRACE_BYTES else None
+        if not trace and digits:
+            return int(digits)
+    return trace
+
+
+def _amount(apdu: Apdu, currency: str, reversed_of: Money | None) -> Money | None:
+    minor = apdu.integer("amount_minor")
+    if minor is None or minor > AMOUNT_MINOR_MAX:
+        return None
+    if reversed_of is not None:
+        minor = reversed_of.amount_minor - minor
+    return Money(minor, currency) if minor >= 0 else None
+
+
+def _details(apdu: Apdu) -> dict[str, int | str]:
+    found: dict[str, int | str] = {}
+    for name in ("card_name", "aid", "vu", "text", "card_type", "payment_type"):
+        value = apdu.get(name)
+        if value is not None:
+            found[name] = mask_text(value.strip()) if isinstance(value, str) else value
+    if apdu.card_last4 is not None:
+        found["card_last4"] = apdu.card_last4
+    aids = [aid.hex() for aid in apdu.values("43")]
+    # Application ids begin with the letter of their registration category (ISO/IEC 7816-5).
+    if aids and not aids[0][:1].isdecimal():
+        found["emv_aid"] = aids[0]
+    return found
+
+
+def error_text(apdu: Apdu) -> str:
+    """The terminal's own words on a refusal; empty when it has none."""
+    return mask_text((apdu.text("text") or apdu.tag_text("1f17") or "").strip())
+
+
+def _digits(text: str | None) -> str | None:
+    return text if text and text.isdecimal() else None
+
+
+def _short(text: str | None) -> str | None:
+    return None if text is None else mask_text(text.strip())
