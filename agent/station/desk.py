@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.ledger import LedgerError
-from agent.ports import Card, DeviceUnavailable, NotSent, Refused, Terminal, TerminalIdentity
+from agent.ports import (
+    Card,
+    DeviceUnavailable,
+    NotSent,
+    Reason,
+    Refused,
+    Terminal,
+    TerminalIdentity,
+)
 from agent.session import OWED, E, Effect, S, Session, energy_allowed
 from agent.station.charge_point import ChargePoint
 from agent.station.context import Context
@@ -341,6 +349,9 @@ class Desk:
         finally:
             self._last_tap = (self._last_tap[0], self._clock.boot_ms())
         if effect is Effect.AUTHORIZE and isinstance(outcome, Refused):
+            if outcome.reason is Reason.CARD_REMOVED:
+                # It says "please tap again": the same card at once is no lasting tap.
+                self._last_tap = (b"", -SAME_TAP_MS)
             self.tell_driver(*self._screen.declined(outcome.reason))
         elif effect is Effect.AUTHORIZE and isinstance(outcome, NotSent):
             self.tell_driver(*self._screen.refused("out_of_order"))
