@@ -210,6 +210,8 @@ class ChargePoint:
             resume = seen and self._may_resume(session)
             data = {"resume": resume, "reason": "restart"}
             await self._keeper.tell(session.id, E.RESTARTED, data)
+            word = "session_resumed" if resume else "session_not_resumed"
+            self._log(word, session=session.id, evse=self.id)
         self._resume_until_ms = None
         return False
 
