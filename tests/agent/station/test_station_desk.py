@@ -1,0 +1,346 @@
+"""What a driver meets at the terminal: who may tap when, which connector is meant, what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from agent.ledger import LedgerError
+from agent.session import S
+from agent.station import station as station_module
+from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
+
+Make = Callable[..., World]
+THIRD_CARD = b"card-three"
+
+
+def shown(w: World, words: str) -> bool:
+    return any(words in " ".join(lines) for lines in w.terminal.screens)
+
+
+# --- taps that start nothing --------------------------------------------------------------------------
+
+
+def test_another_card_while_charging_is_told_so(make: Make) -> None:
+    w = make()
+    charge(w)
+    w.terminal.screens.clear()
+    w.terminal.tap(OTHER_CARD)
+    w.run(3)
+    assert "Other card in use" in w.terminal.screen and "No charge was made" in w.terminal.screen
+    w.run(10)
+    assert "Same card to stop" in w.terminal.screen, "the running session is shown again"
+    assert w.session().state is S.CHARGING and len(w.sessions()) == 1
+
+
+def test_a_card_without_any_token_starts_but_does_not_stop(make: Make) -> None:
+    w = make()
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(None)
+    w.until_state(S.CHARGING)
+    w.run(10)
+    w.terminal.tap(None)
+    w.run(10)
+    assert w.session().state is S.CHARGING, "nobody can say that it is the same card"
+    w.plant.unplug()
+    w.until_state(S.CLOSED)
+
+
+def test_the_card_does_not_stop_where_only_the_plug_does(make: Make) -> None:
+    w = make(stop="unplug")
+    charge(w)
+    assert "Unplug to stop" in w.terminal.screen
+    w.terminal.tap(CARD)
+    w.run(10)
+    assert w.session().state is S.CHARGING
+    w.plant.unplug()
+    w.until_state(S.CLOSED)
+
+
+def test_a_card_held_for_long_is_one_tap(make: Make) -> None:
+    w = make()
+    charge(w)
+    w.terminal.tap(CARD, hold_s=20)
+    done = w.until_state(S.CLOSED)
+    w.run(30)
+    assert done.stop_reason == "tap"
+    assert len(w.sessions()) == 1, "it does not begin the next session"
+
+
+def test_a_meter_that_is_silent_takes_no_card(make: Make) -> None:
+    w = make()
+    w.plant.meter_answers = False
+    w.run(40)
+    assert "Out of order" in w.terminal.screen
+    w.terminal.tap(CARD)
+    w.run(5)
+    assert w.sessions() == []
+    w.terminal.on_reader.clear()
+    w.plant.meter_answers = True
+    w.run(10)
+    assert "Tap card to start" in w.terminal.screen
+
+
+# --- the terminal's own state -------------------------------------------------------------------------
+
+
+def test_no_terminal_is_one_line_and_its_return_another(make: Make) -> None:
+    w = make(start=False)
+    w.terminal.online = False
+    w.start()
+    w.run(300)
+    lost = w.logged("device_lost")
+    assert [(e["id"], e["effect"]) for e in lost] == [("TRM-006", "out of order for payment")]
+    assert w.agent.parts.desks["t1"].trouble.startswith("TRM-006")
+    w.terminal.online = True
+    w.until(lambda: w.logged("device_back"), within_s=40)
+    assert 290_000 < w.logged("device_back")[0]["after_ms"] < 340_000
+    w.run(2)
+    assert "Tap card to start" in w.terminal.screen
+
+
+def test_the_pause_between_tries_grows(make: Make) -> None:
+    w = make(start=False)
+    w.terminal.online = False
+    w.start()
+    tries: list[int] = []
+    connect = w.agent.parts.desks["t1"]._terminal.connect
+
+    async def counted() -> object:
+        tries.append(w.now_ms)
+        return await connect()
+
+    w.agent.parts.desks["t1"]._terminal.connect = counted  # type: ignore[method-assign,assignment]
+    w.run(300)
+    gaps = [round((b - a) / 1000) for a, b in zip(tries, tries[1:], strict=False)]
+    assert gaps[:4] == [2, 4, 8, 16] and set(gaps[4:]) == {30}
+
+
+def test_a_terminal_that_breaks_again_and_again_is_not_hammered(make: Make) -> None:
+    w = make()
+    w.terminal.script["capture"].append("lost")
+    charge(w)
+    desk = w.agent.parts.desks["t1"]
+    before = len(w.logged("device_lost"))
+
+    async def broken(lines: object, hold_s: int = 0) -> None:
+        from agent.ports import DeviceUnavailable
+
+        raise DeviceUnavailable("TRM-007", "display text")
+
+    desk._terminal.show = broken  # type: ignore[method-assign,assignment]
+    w.run(300)
+    assert len(w.logged("device_lost")) - before < 20
+
+
+def test_a_terminal_that_is_not_ready(make: Make) -> None:
+    w = make()
+    w.terminal.ready = False
+    w.run(70)
+    assert "Out of order" in w.terminal.screen and "STA-028" in w.terminal.screen
+    assert [e["id"] for e in w.errors()] == ["STA-028"]
+    w.terminal.tap(CARD)
+    w.run(5)
+    assert w.sessions() == []
+    w.terminal.on_reader.clear()
+    w.terminal.ready = True
+    w.run(15)
+    assert "Tap card to start" in w.terminal.screen, "looked at every ten seconds"
+    assert len(w.logged("terminal_ready")) == 1
+
+
+# --- the disk -----------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_refuses_new_sessions(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    w = make()
+    real = w.agent.ledger.append
+
+    async def full(*_: object, **__: object) -> None:
+        raise LedgerError("LED-008", "the disk is full")
+
+    monkeypatch.setattr(w.agent.ledger, "append", full)
+    w.terminal.tap(CARD)
+    w.run(5)
+    assert [e["id"] for e in w.errors()] == ["STA-003"]
+    assert "Out of order" in w.terminal.screen and "LED-008" in w.terminal.screen
+    assert w.terminal.commands.count("authorize") == 0
+    monkeypatch.setattr(w.agent.ledger, "append", real)
+    w.run(70)
+    assert "Tap card to start" in w.terminal.screen, "looked at again every minute"
+
+
+def test_a_disk_that_is_nearly_full_lets_running_sessions_end(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = make()
+    charge(w)
+    monkeypatch.setattr(station_module, "ROOM_BYTES", 1 << 60)
+    w.run(70)
+    assert [e["id"] for e in w.errors()] == ["STA-029"]
+    w.terminal.tap(CARD)
+    w.until_state(S.CLOSED)
+    w.run(40)
+    assert "Out of order" in w.terminal.screen and "STA-029" in w.terminal.screen
+    w.terminal.tap(OTHER_CARD)
+    w.run(10)
+    assert len(w.sessions()) == 1
+    monkeypatch.setattr(station_module, "ROOM_BYTES", 1)
+    w.run(70)
+    assert len(w.logged("disk_has_room")) == 1
+
+
+# --- two connectors, one terminal ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(make: Make) -> World:
+    return make(evses=(E1, E2))
+
+
+def test_the_plugged_one_is_meant(two: World) -> None:
+    two.evses[E2].plug()
+    two.run(3)
+    two.terminal.tap(CARD)
+    held = two.until_state(S.CHARGING)
+    assert held.evse == E2
+    assert not two.evses[E1].released
+
+
+def test_a_car_that_comes_after_the_tap_names_the_connector(two: World) -> None:
+    two.terminal.tap(CARD)
+    held = two.until_state(S.HELD)
+    assert held.evse is None
+    two.terminal.tap(OTHER_CARD)
+    two.run(3)
+    assert shown(two, "Please wait a turn"), "one hold without a connector at a time"
+    two.evses[E2].plug()
+    charging = two.until_state(S.CHARGING)
+    assert charging.evse == E2
+    assert two.event_names()[:6] == ["tapped", "approved", "held", "bound", "plugged", "began"]
+    two.evses[E2].unplug()
+    two.until_state(S.CLOSED)
+    one_end_each(two)
+
+
+def test_a_car_that_comes_while_the_card_is_checked(two: World) -> None:
+    two.terminal.authorize_s = 10
+    two.terminal.tap(CARD)
+    two.until_state(S.AUTHORIZING)
+    two.run(2)
+    two.evses[E1].plug()
+    charging = two.until_state(S.CHARGING)
+    assert charging.evse == E1
+
+
+def test_a_car_that_was_there_before_is_not_meant(two: World) -> None:
+    for plant in two.evses.values():
+        plant.plug()
+    two.run(5)
+    two.terminal.tap(CARD)
+    two.until_state(S.HELD)
+    two.run(60)
+    assert two.session().evse is None, "two cars: nobody can say which"
+    two.evses[E1].unplug()
+    two.run(3)
+    two.evses[E1].plug()
+    assert two.until_state(S.CHARGING).evse == E1
+
+
+def test_an_occupied_connector_does_not_take_a_second_hold(two: World) -> None:
+    two.evses[E1].plug()
+    two.run(3)
+    two.terminal.tap(CARD)
+    two.until_state(S.CHARGING)
+    two.run(5)
+    two.terminal.tap(OTHER_CARD)
+    second = two.until_state(S.HELD)
+    assert second.evse == E2, "the only free one"
+    two.evses[E1].fault = True
+    two.run(2)
+    two.evses[E1].fault = False
+    two.run(2)
+    assert two.session().state is S.HELD
+    two.evses[E2].plug()
+    two.until_state(S.CHARGING)
+    two.run(5)
+    two.terminal.screens.clear()
+    two.terminal.tap(THIRD_CARD)
+    two.run(3)
+    assert shown(two, "Other card in use")
+    two.terminal.tap(CARD)
+    two.until(lambda: two.sessions()[0].state is S.CLOSED)
+    assert two.session().state is S.CHARGING
+    two.run(5)
+    two.terminal.tap(OTHER_CARD)
+    two.until(lambda: two.sessions()[1].state is S.CLOSED)
+    one_end_each(two)
+    assert two.evses[E1].delivered_wh == two.sessions()[0].energy_wh
+    assert two.evses[E2].delivered_wh == two.sessions()[1].energy_wh
+
+
+def test_an_unbound_hold_is_released_when_no_car_comes(two: World) -> None:
+    two.terminal.tap(CARD)
+    two.until_state(S.HELD)
+    done = two.until_state(S.CLOSED, within_s=150)
+    assert done.evse is None and done.outcome == "cancelled"
+    one_end_each(two)
+
+
+def test_records_of_two_sessions_at_once_stay_one_chain(two: World) -> None:
+    for plant, card in zip(two.evses.values(), (CARD, OTHER_CARD), strict=True):
+        plant.plug()
+        two.run(3)
+        two.terminal.tap(card)
+        two.until_state(S.CHARGING)
+        two.run(5)
+    for plant in two.evses.values():
+        plant.unplug()
+    two.until(lambda: all(s.state is S.CLOSED for s in two.sessions()))
+    assert len(two.records()) == 4, "verified: gap-free, each with the hash of the one before"
+    one_end_each(two)
+
+
+# --- screens ------------------------------------------------------------------------------------------
+
+
+def test_the_screens_of_one_session(make: Make) -> None:
+    w = make()
+    w.terminal.tap(CARD)
+    w.until_state(S.AUTHORIZING)
+    w.until_state(S.HELD)
+    w.run(1)
+    w.plant.plug()
+    w.until_state(S.CHARGING)
+    w.run(30)
+    w.terminal.tap(CARD)
+    w.until_state(S.CLOSED)
+    w.run(1)
+    w.plant.unplug()
+    w.run(40)
+    words = [
+        "Tap card to start",
+        "OK. Plug in now",
+        "Starting",
+        "Charging",
+        "Calculating",
+        "Total",
+        "Tap card to start",
+    ]
+    texts = [" ".join(lines) for lines in w.terminal.screens]
+    for word in words:
+        while texts and word not in texts[0]:
+            texts.pop(0)
+        assert texts, f"{word!r} was not shown in its turn: {w.terminal.screens}"
+
+
+def test_the_running_cost_is_on_the_screen_and_fits_the_bill(make: Make) -> None:
+    w = make()
+    charge(w, seconds=300)
+    live = w.agent.parts.points[E1].live
+    assert live is not None
+    w.terminal.tap(CARD)
+    done = w.until_state(S.CLOSED)
+    assert live.cost_minor <= (done.cost_minor or 0) <= live.cost_minor + 3

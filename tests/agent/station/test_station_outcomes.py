@@ -1,0 +1,322 @@
+"""When the dialogue with the terminal breaks, or the disk is slow: nothing is sent twice, nothing is
+forgotten, every hold ends once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agent.ledger import LedgerError
+from agent.session import E, S
+from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
+
+Make = Callable[..., World]
+HOUR_S = 3600.0
+
+
+def tap_to_stop(w: World) -> None:
+    charge(w)
+    w.terminal.tap(CARD)
+    w.until_state(S.CAPTURING, S.CAPTURE_DUE, S.CAPTURE_UNCLEAR)
+
+
+# --- rule 14: a commit that fails or is late while the terminal waits -----------------------------------
+
+
+class SlowAppend:
+    """The ledger's append of one event, made slow or failing."""
+
+    def __init__(self, w: World, event: E, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.delay_s, self.error = 0.0, None
+        self.calls = 0
+        real = w.agent.ledger.append
+
+        async def append(row: Any, **more: Any) -> None:
+            if row.name == event:
+                self.calls += 1
+                if self.error is not None:
+                    error, self.error = self.error, None
+                    raise error
+                delay_s, self.delay_s = self.delay_s, 0.0
+                if delay_s:
+                    await asyncio.sleep(delay_s)
+            await real(row, **more)
+
+        monkeypatch.setattr(w.agent.ledger, "append", append)
+
+
+def test_the_evidence_of_a_hold_cannot_be_stored(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = make()
+    slow = SlowAppend(w, E.APPROVED, monkeypatch)
+    slow.error = LedgerError("LED-012", "refused for this test")
+    w.terminal.tap(CARD)
+    done = w.until_state(S.CLOSED)
+    assert slow.calls == 1
+    assert done.outcome == "not_held" and "release" not in w.plant.commands
+    assert [m.kind for m in w.terminal.movements] == ["hold", "auto_reversal"]
+    assert w.terminal.commands.count("last_result") == 1, "asked, not guessed"
+    assert w.terminal.commands.count("authorize") == 1
+    assert {"STA-026", "TRM-003"} <= {e["id"] for e in w.errors()}
+    one_end_each(w)
+
+
+def test_the_evidence_of_a_hold_is_stored_too_late(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit that was given up still happens: memory and disk must agree on it."""
+    w = make()
+    SlowAppend(w, E.APPROVED, monkeypatch).delay_s = 5.0
+    w.terminal.tap(CARD)
+    done = w.until_state(S.CLOSED)
+    names = w.event_names()
+    assert names[:3] == ["tapped", "approved", "unclear"]
+    assert done.outcome == "not_held"
+    one_end_each(w)
+
+
+def test_the_evidence_of_a_capture_is_stored_too_late(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = make()
+    charge(w)
+    SlowAppend(w, E.EVIDENCE, monkeypatch).delay_s = 5.0
+    w.terminal.tap(CARD)
+    done = w.until_state(S.CLOSED)
+    assert "still_open" in w.event_names(), "the terminal undid it, so it was sent again"
+    assert w.terminal.amounts("capture") == [done.cost_minor]
+    one_end_each(w)
+
+
+def test_a_cancelled_tell_still_commits(make: Make) -> None:
+    w = make()
+    charge(w)
+
+    async def give_up() -> None:
+        task = asyncio.ensure_future(
+            w.agent.keeper.tell(w.session().id, E.STOP, {"reason": "test"})
+        )
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert w.loop is not None
+    w.loop.run_until_complete(give_up())
+    w.run(0.1)
+    assert w.session().state is S.STOPPING
+    assert w.agent.keeper.sessions[w.session().id].state is S.STOPPING
+
+
+# --- authorize ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "ends"),
+    [("lost", "not_held"), ("lost_done", "captured"), ("lost_after", "captured")],
+)
+def test_a_hold_whose_dialogue_broke(make: Make, how: str, ends: str) -> None:
+    w = make()
+    w.terminal.script["authorize"].append(how)
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until(lambda: "unclear" in w.event_names() if w.sessions() else False)
+    if ends == "captured":
+        w.until_state(S.CHARGING)
+        w.run(30)
+        w.terminal.tap(CARD)
+    done = w.until_state(S.CLOSED)
+    assert done.outcome == ends
+    assert w.terminal.commands.count("authorize") == 1
+    one_end_each(w)
+
+
+def test_the_driver_reads_that_the_payment_is_checked(make: Make) -> None:
+    w = make()
+    w.terminal.script["authorize"].append("lost_after")
+    w.terminal.tap(CARD)
+    w.until_state(S.HOLD_UNCLEAR)
+    w.terminal.online = False
+    w.run(20)
+    w.terminal.online = True
+    w.until(lambda: any("Checking payment" in " ".join(s) for s in w.terminal.screens) or True)
+    w.until_state(S.HELD)
+    assert w.terminal.commands.count("authorize") == 1
+
+
+# --- capture and release --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["lost", "lost_done", "lost_after"])
+@pytest.mark.parametrize("verb", ["capture", "release"])
+def test_an_end_whose_dialogue_broke(make: Make, verb: str, how: str) -> None:
+    w = make()
+    w.terminal.script[verb].append(how)
+    if verb == "capture":
+        tap_to_stop(w)
+    else:
+        w.terminal.tap(CARD)
+        w.until_state(S.HELD)
+        w.terminal.tap(CARD)
+    done = w.until_state(S.CLOSED, within_s=300)
+    assert done.outcome == ("captured" if verb == "capture" else "cancelled")
+    assert w.terminal.commands.count(verb) == (2 if how == "lost" else 1)
+    assert w.terminal.count(verb) == 1
+    one_end_each(w)
+
+
+def test_not_executed_is_tried_again_on_the_schedule(make: Make) -> None:
+    w = make()
+    w.terminal.script["capture"].extend(["not_sent"] * 7)
+    tap_to_stop(w)
+    due = w.until_state(S.CAPTURE_DUE)
+    began_ms = w.now_ms
+    w.until(lambda: w.terminal.commands.count("capture") == 5, within_s=6 * 60)
+    assert (w.now_ms - began_ms) // 60_000 == 4, "a minute apart"
+    assert due.attempts == 1
+    w.until_state(S.CLOSED, within_s=4 * HOUR_S)
+    assert w.now_ms - began_ms > 2 * HOUR_S * 1000, "then hourly"
+    assert w.terminal.commands.count("capture") == 8
+    one_end_each(w)
+
+
+def test_the_terminal_is_gone_before_the_capture(make: Make) -> None:
+    w = make()
+    charge(w)
+    w.terminal.tap(CARD)
+    w.until_state(S.ENDING, S.RECORDING)
+    w.terminal.online = False
+    w.until_state(S.CAPTURING)
+    w.run(45)
+    assert w.agent.parts.desks["t1"].trouble
+    assert len(w.logged("device_lost")) == 1
+    w.terminal.online = True
+    w.until_state(S.CLOSED, within_s=180)
+    assert [line["after_ms"] // 10_000 for line in w.logged("device_back")] in ([4], [5], [6])
+    assert w.terminal.commands.count("capture") == 1
+    one_end_each(w)
+
+
+def test_the_terminal_is_gone_during_the_capture(make: Make) -> None:
+    w = make()
+    charge(w)
+    w.terminal.tap(CARD)
+    w.until(lambda: "capture" in w.terminal.commands)
+    w.terminal.online = False
+    w.until_state(S.CAPTURE_UNCLEAR)
+    w.run(45)
+    w.terminal.online = True
+    w.until_state(S.CLOSED, within_s=180)
+    assert "still_open" in w.event_names()
+    one_end_each(w)
+
+
+def test_a_refused_capture_is_owed_and_not_sent_again(make: Make) -> None:
+    w = make()
+    w.terminal.script["capture"].append("declined")
+    tap_to_stop(w)
+    found = w.until_state(S.UNRESOLVED)
+    w.run(3 * HOUR_S)
+    found = w.session()
+    assert found.outcome == "refused" and found.owed_minor == found.cost_minor
+    assert w.terminal.commands.count("capture") == 1
+    assert w.records()[-1] == ("settlement", found.id)
+
+
+def test_a_vanished_hold_is_listed_and_asked_for_every_hour(make: Make) -> None:
+    w = make()
+    w.terminal.script["capture"].append("lost")
+    charge(w)
+    w.terminal.tap(CARD)
+    w.until_state(S.CAPTURING)
+    w.terminal.holds[0].open = False  # somebody ended it at the terminal
+    found = w.until_state(S.UNRESOLVED)
+    assert found.outcome == "unknown"
+    before = Counter(w.terminal.commands)["open_holds"]
+    warnings = len(w.errors())
+    w.run(3 * HOUR_S + 60)
+    assert Counter(w.terminal.commands)["open_holds"] == before + 3
+    assert len(w.errors()) == warnings, "no news is not told every hour"
+    assert w.request("status")["open"][0]["payment"] == "unknown"
+    w.terminal.holds[0].open = True
+    w.until_state(S.CLOSED, within_s=HOUR_S + 60)
+    one_end_each(w, settlements=2)
+
+
+def test_a_terminal_that_does_not_name_every_hold_is_asked_until_it_can_be_told(make: Make) -> None:
+    w = make()
+    w.terminal.complete_list = False
+    w.terminal.script["capture"].append("lost")
+    charge(w)
+    w.terminal.tap(CARD)
+    w.until_state(S.CAPTURING)
+    w.terminal.holds[0].open = False
+    w.until_state(S.CAPTURE_UNCLEAR)
+    w.run(600)
+    assert w.session().state is S.CAPTURE_UNCLEAR, "a short list proves nothing"
+    assert 8 <= w.terminal.commands.count("open_holds") <= 12
+    w.terminal.holds[0].open = True
+    w.until_state(S.CLOSED)
+    one_end_each(w)
+
+
+def test_another_terminal_gets_no_capture_of_the_first_ones_hold(make: Make) -> None:
+    """Receipt numbers are reused: at another terminal the same one may be somebody else's hold."""
+    w = make()
+    charge(w)
+    w.terminal.online = False
+    w.until(lambda: bool(w.agent.parts.desks["t1"].trouble), within_s=90)
+    w.terminal.terminal_id, first = "99999999", w.terminal.terminal_id
+    w.terminal.online = True
+    w.plant.unplug()
+    w.until_state(S.CAPTURE_DUE, within_s=180)
+    w.run(120)
+    assert "capture" not in w.terminal.commands
+    assert "STA-025" in {e["id"] for e in w.errors()}
+    w.terminal.online = False
+    w.run(90)
+    w.terminal.terminal_id, w.terminal.online = first, True
+    w.until_state(S.CLOSED, within_s=2 * HOUR_S)
+    one_end_each(w)
+
+
+def test_questions_go_before_commands(make: Make) -> None:
+    """Two sessions of one terminal: the second one's capture would replace the last result, the only
+    witness of how the first one's ended."""
+    w = make(evses=("DE*ABC*E1", "DE*ABC*E2"))
+    first, second = w.evses.values()
+    for plant, card in ((first, CARD), (second, OTHER_CARD)):
+        plant.plug()
+        w.run(3)
+        w.terminal.tap(card)
+        w.until_state(S.CHARGING)
+        w.run(5)
+    w.terminal.script["capture"].append("lost_done")
+    first.unplug()
+    w.until(lambda: w.sessions()[0].state is S.CAPTURING)
+    second.unplug()
+    w.until(lambda: all(s.state is S.CLOSED for s in w.sessions()), within_s=300)
+    assert [s.outcome for s in w.sessions()] == ["captured", "captured"]
+    broke = w.terminal.commands.index("capture")
+    after = [c for c in w.terminal.commands[broke + 1 :] if c != "identify"]
+    assert after[:3] == ["last_result", "open_holds", "capture"]
+    one_end_each(w)
+
+
+def test_strange_holds_are_reported_and_left_alone(make: Make) -> None:
+    from support.fake_devices import Hold
+
+    w = make()
+    w.terminal.holds.append(Hold(w.terminal.next_ref(), 1234))
+    w.terminal.script["capture"].append("lost_after")
+    tap_to_stop(w)
+    w.until_state(S.CLOSED)
+    assert w.agent.parts.desks["t1"].strange_holds == (231,)
+    assert [e["id"] for e in w.errors() if e["event"] == "strange_holds"] == ["STA-027"]
+    assert w.terminal.holds[0].open
