@@ -11,6 +11,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from support.virtual_loop import VirtualLoop
+
 from agent.ports import (
     Card,
     CardKind,
@@ -34,7 +36,6 @@ from agent.ports import (
     Verdict,
 )
 from agent.values import Money, Reading, ReadingState
-from support.virtual_loop import VirtualLoop
 
 MS = 1000
 WH_MWS = 3_600_000  # milliwatt seconds in a Wh
@@ -366,6 +367,7 @@ class Plant:
     serial: str = "SDM-1"
     failsafe_s: int | None = None
     bus_ms: int = 60
+    meter_step_wh: int = 1
     power_w: int = 0
     commands: list[str] = field(default_factory=list)
     most_power_w: int = 0
@@ -513,7 +515,7 @@ class MeterDriver:
         now = self._p.clock_ms()
         if not self._p.meter_answers:
             return Reading(ReadingState.NO_ANSWER, now, why="MTR-002: no answer")
-        wh = self._p.register_wh
+        wh = self._p.register_wh // self._p.meter_step_wh * self._p.meter_step_wh
         return Reading(ReadingState.OK, now, wh, self._p.power_w, self._p.serial)
 
 

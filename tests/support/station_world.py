@@ -13,15 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from agent.session import S, Session
-from agent.settings.load import load_station
-from agent.station import build
-from agent.station.queries import refold
-from agent.station.station import Paths, Station
-from agent.trust.chain import verify_records
-from agent.trust.keys import KeySet, RecordKey
-from agent.values import Quality, Stamp
 from support.fake_devices import (
     EvseDriver,
     FakeBus,
@@ -32,6 +23,15 @@ from support.fake_devices import (
     Process,
 )
 from support.virtual_loop import Killed, VirtualLoop
+
+from agent.session import S, Session
+from agent.settings.load import load_station
+from agent.station import build
+from agent.station.queries import refold
+from agent.station.station import Paths, Station
+from agent.trust.chain import verify_records
+from agent.trust.keys import KeySet, RecordKey
+from agent.values import Quality, Stamp
 
 UTC_MS = 1_795_200_000_000  # November 2026
 E1, E2 = "DE*ABC*E1", "DE*ABC*E2"
@@ -214,7 +214,11 @@ class World:
         """Run until the agent is killed right after a session's way into `state` was durable."""
         loop = self.loop
         assert loop is not None
-        watch: Callable[[Session], None] = lambda s: loop.doom(s.id) if s.state is state else None
+
+        def watch(session: Session) -> None:
+            if session.state is state:
+                loop.doom(session.id)
+
         self.agent.keeper.watch(watch)
         with pytest.raises(Killed):
             self.until(lambda: False, within_s)
@@ -252,7 +256,7 @@ class World:
 
     def ends(self, within_s: float = 200.0) -> int:
         assert self.loop is not None
-        self.until(lambda: self._main.done(), within_s)
+        self.until(self._main.done, within_s)
         self.now_s = self.loop.now_s
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
+from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
 
 from agent.ledger import LedgerError
 from agent.session import S
 from agent.station import station as station_module
-from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
 
 Make = Callable[..., World]
 THIRD_CARD = b"card-three"
@@ -114,7 +115,7 @@ def test_the_pause_between_tries_grows(make: Make) -> None:
 
     w.agent.parts.desks["t1"]._terminal.connect = counted  # type: ignore[method-assign,assignment]
     w.run(300)
-    gaps = [round((b - a) / 1000) for a, b in zip(tries, tries[1:], strict=False)]
+    gaps = [round((b - a) / 1000) for a, b in itertools.pairwise(tries)]
     assert gaps[:4] == [2, 4, 8, 16] and set(gaps[4:]) == {30}
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
 
 from agent.ledger import LedgerError
 from agent.session import E, S
-from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
 
 Make = Callable[..., World]
 HOUR_S = 3600.0

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Callable
 
 import pytest
+from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
 
 from agent.session import S
-from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
 
 Make = Callable[..., World]
 MINUTE_S = 60.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
 
 from agent.session import S
-from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
 
 Make = Callable[..., World]
 
