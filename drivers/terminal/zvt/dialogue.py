@@ -180,8 +180,8 @@ class Dialogue:
         self._answer(POSITIVE if stored else REFUSED, now)
         held, self._held = self._held, []
         events: list[DialogueEvent] = []
-        for apdu in held:
-            events += self._received(apdu, now)
+        for message in held:
+            events += self._received(message, now)
         return events
 
     def abort(self, now: int) -> None:
@@ -242,6 +242,8 @@ class Dialogue:
                 return self._break("messages instead of patience while its result was stored")
             return []
         apdu, whole = self._read(data)
+        if self._at is _At.ANSWER and apdu.command == "061e":
+            return self._ended_unanswered(apdu, now)
         if self._at not in _STARTED:
             self._answer(self._of_before(apdu), now)
             return []
@@ -267,6 +269,15 @@ class Dialogue:
             return UNKNOWN_COMMAND
         return REFUSED if is_booking(apdu) else POSITIVE
 
+    def _ended_unanswered(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
+        """An abort instead of an answer: of our command, or left over from the one before."""
+        code = _abort_code(apdu)
+        if self._results is Results.EVIDENCE:
+            self._result = Disputed(f"ended with {code:02x} before it was answered")
+        else:
+            self._result = Aborted(code, apdu)
+        return self._last(now)
+
     def _answered(self, data: bytes, now: int) -> list[DialogueEvent]:
         if self._at not in (_At.SENDING, _At.ANSWER):
             self._abort_answers = max(0, self._abort_answers - 1)
@@ -282,10 +293,14 @@ class Dialogue:
         self._deadline = now + self._run_ms
         return []
 
+    def _still_running(self, now: int) -> None:
+        if self._at is _At.RUNNING:
+            self._deadline = now + self._run_ms
+
     # --- messages of the terminal -----------------------------------------------------------------
 
     def _status_information(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        self._deadline = now + self._run_ms
+        self._still_running(now)
         if self._at is _At.LAST_ANSWER:
             # Said again because our answer was not heard, or nothing of ours.
             again = self._ends is Ends.WITH_STATUS or (
@@ -326,7 +341,7 @@ class Dialogue:
         return [Evidence(apdu)]
 
     def _unreadable_status(self, now: int) -> list[DialogueEvent]:
-        self._deadline = now + self._run_ms
+        self._still_running(now)
         if self._at is _At.RUNNING and self._results is Results.EVIDENCE:
             self._refused = True
         elif self._at is _At.RUNNING and self._ends is Ends.WITH_STATUS:
@@ -341,14 +356,14 @@ class Dialogue:
         minutes = apdu.integer("timeout_min")
         if minutes and self._ends is not Ends.WITH_STATUS:
             self._run_ms = minutes * 60_000
-        self._deadline = now + self._run_ms
+        self._still_running(now)
         self._answer(POSITIVE, now)
         return []
 
     def _printing(self, _: Apdu, now: int) -> list[DialogueEvent]:
         """Receipts are made from the results. A print command that is not taken would keep a payment
         from being stored, so it is, and its text is dropped."""
-        self._deadline = now + self._run_ms
+        self._still_running(now)
         self._answer(POSITIVE, now)
         return []
 
@@ -373,8 +388,7 @@ class Dialogue:
         return Completed(apdu, self._kept)
 
     def _abort_message(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        error = apdu.text("error")
-        code = int(error, 16) if error else NO_CODE
+        code = _abort_code(apdu)
         if self._at is _At.RUNNING and self._result is None:
             if self._refused:
                 self._result = Disputed(f"its result was not accepted; it ended with {code:02x}")
@@ -412,3 +426,8 @@ class Dialogue:
         self._link.withdraw()
         assert self._result is not None
         return [self._result]
+
+
+def _abort_code(apdu: Apdu) -> int:
+    error = apdu.text("error")
+    return int(error, 16) if error else NO_CODE

@@ -90,7 +90,8 @@ class Link:
         self._gap_at: int | None = None  # when T1 ends
         self._pending: bytes | None = None  # our block without ACK
         self._sends = 0
-        self._ack_at: int | None = None  # when T2 ends
+        self._ack_at: int | None = None  # when T2 ends, or the pause after a NAK
+        self._why = ""  # what a repeat would be for
         self._last: bytes | None = None  # the block that may still be repeated
 
     # --- our side ---------------------------------------------------------------------------------
@@ -148,15 +149,24 @@ class Link:
         self._sends += 1
         self._output += frame(self._pending)
         self._ack_at = now + T2_MS
+        self._why = "no acknowledgement"
 
-    def _repeat(self, now: int, why: str) -> list[LinkEvent]:
+    def _repeat(self, now: int) -> list[LinkEvent]:
         if self._sends < SENDS_MAX:
             self._transmit(now)
             return []
         failed = self._pending
         assert failed is not None
         self.withdraw()
-        return [SendFailed(f"{why}, {SENDS_MAX} sends", failed)]
+        return [SendFailed(f"{self._why}, {SENDS_MAX} sends", failed)]
+
+    def _refused(self, now: int) -> None:
+        """NAK. The repeat waits for T1: a disturbance that looks like a NAK, followed by the ACK and
+        the next message, would otherwise send our answer twice, and the second one would answer that
+        message."""
+        assert self._ack_at is not None
+        self._ack_at = min(now + T1_MS, self._ack_at)
+        self._why = "refused (NAK)"
 
     # --- their side -------------------------------------------------------------------------------
 
@@ -174,7 +184,7 @@ class Link:
                 self._output.append(NAK)
             self._at, self._gap_at = _At.IDLE, None
         if self._ack_at is not None and now >= self._ack_at:
-            return self._repeat(now, "no acknowledgement")
+            return self._repeat(now)
         return []
 
     def _byte(self, byte: int, now: int) -> list[LinkEvent]:
@@ -209,7 +219,7 @@ class Link:
         elif byte == ACK and self._pending is not None:
             return self._delivered()
         elif byte == NAK and self._pending is not None:
-            return self._repeat(now, "refused (NAK)")
+            self._refused(now)
         return []  # noise, or an ACK nobody waits for
 
     def _second(self, byte: int, now: int) -> list[LinkEvent]:
