@@ -124,7 +124,9 @@ def ask(path: Path, do: str, **request: Any) -> Any:
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
             raise ConnectionError("the service is not running") from error
         try:
-            s.sendall(json.dumps({"do": do} | request).encode() + b"\n")
+            # Who is turned away at the door is told so before it is read.
+            with contextlib.suppress(BrokenPipeError):
+                s.sendall(json.dumps({"do": do} | request).encode() + b"\n")
             answer = _read_line(s)
         except OSError as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else error
