@@ -10,7 +10,14 @@ from collections.abc import Callable, Sequence
 from drivers.terminal.zvt import frames
 from drivers.terminal.zvt.apdu import Apdu, Tlv, walk
 from drivers.terminal.zvt.codec import decode
-from drivers.terminal.zvt.mask import mask_hex, mask_identifier, mask_text
+from drivers.terminal.zvt.mask import (
+    AMOUNT_MINOR_MAX,
+    MASK,
+    amount_minor,
+    mask_hex,
+    mask_identifier,
+    mask_text,
+)
 from drivers.terminal.zvt.primitives import CHARSET, Malformed, Value, hex_text
 from drivers.terminal.zvt.tables import BMPS, TLV_AMOUNTS, TLV_IDENTIFIERS, TLV_TEXT
 
@@ -106,7 +113,7 @@ def present(apdu: Apdu) -> dict[str, object]:
 
 def _masked(show: Callable[[bytes], Value], value: Value) -> Value:
     if isinstance(value, int):
-        return value
+        return value if value <= AMOUNT_MINOR_MAX else MASK
     return mask_hex(value) if show is hex_text else mask_text(value)
 
 
@@ -131,8 +138,13 @@ def _totals(raw: bytes) -> dict[str, object] | None:
     }
     for i, name in enumerate(TOTALS):
         at = 4 + 7 * i
-        found[name] = [raw[at], _number(raw[at + 1 : at + 7].hex())]
+        found[name] = [raw[at], _sum(raw[at + 1 : at + 7])]
     return found
+
+
+def _sum(raw: bytes) -> int | str:
+    minor = amount_minor(raw)
+    return mask_hex(raw.hex()) if minor is None else minor
 
 
 def open_receipts(apdu: Apdu) -> list[int]:
@@ -150,7 +162,13 @@ def open_receipts(apdu: Apdu) -> list[int]:
 
 def _show_tag(tag: Tlv) -> Value:
     value = tag.show()
-    if isinstance(value, int) or tag.tag in TLV_AMOUNTS:
+    if isinstance(value, int):
+        return value
+    if (
+        tag.tag in TLV_AMOUNTS
+        and isinstance(tag.value, bytes)
+        and amount_minor(tag.value) is not None
+    ):
         return value
     if tag.tag in TLV_IDENTIFIERS:
         return mask_identifier(value)
@@ -182,9 +200,9 @@ def _present_tlv(apdu: Apdu, fields: dict[str, object]) -> None:
         first = next((t for t in apdu.find(tag) if isinstance(t.value, bytes)), None)
         if first is not None:
             fields.setdefault(name, _show_tag(first))
-    limit = apdu.tag_text("1f0b")
-    if limit is not None and limit.isdecimal():
-        fields["max_preauth_cents"] = int(limit)
+    limits = [amount_minor(value) for value in apdu.values("1f0b")]
+    if limits and limits[0] is not None:
+        fields["max_preauth_cents"] = limits[0]
     _present_card(apdu, fields)
     _present_file(apdu, fields)
 

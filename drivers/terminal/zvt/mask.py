@@ -18,6 +18,20 @@ _IN_TEXT = re.compile(rf"[0-9](?:[ \u00a0-]{{0,2}}[0-9]){{{DIGITS_SHOWN_MAX},}}"
 _IN_HEX = re.compile(rf"[0-9]{{{DIGITS_SHOWN_MAX + 1},}}")
 
 
+# An amount field has twelve digits. One that fills them is not an amount of this world, and could be part
+# of a card number.
+AMOUNT_BYTES = 6
+AMOUNT_MINOR_MAX = 10**DIGITS_SHOWN_MAX - 1
+
+
+def amount_minor(raw: bytes) -> int | None:
+    """Six BCD bytes as an amount; None for what is none."""
+    digits = raw.hex()
+    if len(raw) != AMOUNT_BYTES or not digits.isdecimal():
+        return None
+    return int(digits) if int(digits) <= AMOUNT_MINOR_MAX else None
+
+
 def mask_text(text: str) -> str:
     """`text` with every number of more than ten digits replaced."""
     return _IN_TEXT.sub(MASK, text)

@@ -11,12 +11,14 @@ from agent.values.money import currency_of_numeric
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.codes import USABLE_STATUS, status_text
 from drivers.terminal.zvt.decode import classify
-from drivers.terminal.zvt.mask import mask_text
+from drivers.terminal.zvt.mask import (
+    AMOUNT_MINOR_MAX,
+    amount_minor,
+    mask_identifier,
+    mask_text,
+)
 
-# An amount field has twelve digits. One that fills them is not an amount of this world, and could be part
-# of a card number.
-AMOUNT_MINOR_MAX = 10**10 - 1
-LONG_TRACE_BYTES = 4  # tag 1F2B, as met
+DIGITS_MAX = 8  # of a terminal id; receipts, traces, dates and times have fewer
 
 
 def identity(apdu: Apdu, terminal_id: str | None) -> TerminalIdentity:
@@ -52,9 +54,8 @@ def _token(apdu: Apdu) -> bytes | None:
 
 
 def _max_hold(apdu: Apdu, currency: str) -> Money | None:
-    digits = _digits(apdu.tag_text("1f0b"))
-    minor = int(digits) if digits else 0
-    return Money(minor, currency) if 0 < minor <= AMOUNT_MINOR_MAX else None
+    told = [amount_minor(value) for value in apdu.values("1f0b")]
+    return Money(told[0], currency) if told and told[0] else None
 
 
 def evidence(
@@ -89,7 +90,7 @@ def _trace(apdu: Apdu) -> int | None:
     """BMP 0B, or the long one where that is 0 or missing."""
     trace = apdu.integer("trace")
     for value in apdu.values("1f2b"):
-        digits = _digits(value.hex()) if len(value) <= LONG_TRACE_BYTES else None
+        digits = _digits(value.hex())
         if not trace and digits:
             return int(digits)
     return trace
@@ -115,7 +116,7 @@ def _details(apdu: Apdu) -> dict[str, int | str]:
     aids = [aid.hex() for aid in apdu.values("43")]
     # Application ids begin with the letter of their registration category (ISO/IEC 7816-5).
     if aids and not aids[0][:1].isdecimal():
-        found["emv_aid"] = aids[0]
+        found["emv_aid"] = mask_identifier(aids[0])
     return found
 
 
@@ -125,7 +126,8 @@ def error_text(apdu: Apdu) -> str:
 
 
 def _digits(text: str | None) -> str | None:
-    return text if text and text.isdecimal() else None
+    """A number with the eight digits of a terminal id at most."""
+    return text if text and text.isdecimal() and len(text) <= DIGITS_MAX else None
 
 
 def _short(text: str | None) -> str | None:

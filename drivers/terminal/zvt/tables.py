@@ -219,13 +219,13 @@ def _wrong_currency(_rest: bytes, before: Mapping[str, Value]) -> bool:
 
 def _is_minutes(rest: bytes, _before: Mapping[str, Value]) -> bool:
     """04 FF: one BCD byte of T4 before an optional TLV container, which begins with 06 as well."""
-    return rest[0] != 0x06 or not _whole_container(rest)
+    return rest[0] != 0x06 or _whole_container(rest[1:]) or not _whole_container(rest)
 
 
 def _whole_container(rest: bytes) -> bool:
     """`rest` is exactly one TLV container (06, length, content)."""
     head = {b"\x81": 3, b"\x82": 4}.get(rest[1:2], 2)
-    if len(rest) < head:
+    if rest[:1] != b"\x06" or len(rest) < head:
         return False
     length = rest[1] if head == 2 else int.from_bytes(rest[2:head], "big")
     return len(rest) == head + length
