@@ -99,6 +99,11 @@ def _unknown_hold(hold: Hold) -> Iterator[Finding]:
 
 def _compare(hold: Hold, session: dict[str, Any]) -> Iterator[Finding]:
     where, start = str(session["id"]), hold.start
+    if hold.taken_back and session["payment"] == "not_held":
+        # The agent had the approval, its answer got lost, and the terminal undid it: nothing was held.
+        if session["held_minor"] or session["captured_minor"]:
+            yield Finding("held_differs", where, "says it was not held, and names amounts")
+        return
     if session["currency"] != start.currency:
         yield Finding("currency_differs", where, f"{session['currency']}, held in {start.currency}")
     if session["held_minor"] != start.amount_minor:

@@ -236,6 +236,20 @@ def test_a_true_story_has_no_error(world: World) -> None:
     assert [(f.code, f.severity) for f in findings] == [("hold_taken_back", "note")]
 
 
+def test_a_hold_that_the_terminal_undid_was_not_held(world: World) -> None:
+    """The agent stored the approval, its answer never arrived."""
+    nothing = {"held_minor": 0, "released_minor": 0, "payment": "not_held"}
+    world.sessions.append(session("s7", 7, **nothing))
+    world._sign(world.sessions[-1])
+    assert [f.code for f in check(world.evidence())] == []
+    lie = world.evidence()
+    lie.sessions[-1]["captured_minor"] = 100
+    assert "held_differs" in {f.code for f in check(lie)}
+    never_undone = world.evidence()
+    never_undone.movements.pop()
+    assert "held_differs" in {f.code for f in check(never_undone)}
+
+
 # --- planted lies: each must be found, by name ------------------------------------------------------
 
 
