@@ -316,9 +316,9 @@ class Rig:
     def socket(self, name: str) -> Path:
         return self.path(f"{name}.sock")
 
-    def tell(self, name: str, do: str, **request: Any) -> dict[str, Any]:
+    def tell(self, part: str, do: str, /, **request: Any) -> dict[str, Any]:
         """One request to a simulator's control socket."""
-        return ask(self.socket(name), do=do, **request)
+        return ask(self.socket(part), do=do, **request)
 
     def stop_part(self, name: str) -> None:
         """End one simulator in order."""
