@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
 
+FAILED_EXIT = 2
 USAGE_EXIT = 64  # sysexits.h EX_USAGE: systemd and scripts tell a wrong call from a failure
 
 # name -> (module, help shown in the list). The modules are imported late: start-up time on a board.
@@ -54,15 +56,18 @@ def voltill() -> None:
 def main() -> None:
     try:
         code = voltill.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.UsageError as error:
         error.show()
         sys.exit(USAGE_EXIT)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        sys.exit(FAILED_EXIT)
     except click.Abort:
         sys.exit(130)
     except BrokenPipeError:
+        # `| head` has read enough; what is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -83,6 +83,21 @@ def test_a_wrong_call_is_64(voltill: Voltill, args: tuple[str, ...]) -> None:
     assert "Error:" in answer.err
 
 
+def test_a_reader_that_has_read_enough(folder: Path) -> None:
+    """`voltill schema | head -c 10`: no traceback, no error."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "agent.cli.main", "schema"]
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", '"$@" | head -c 10 > /dev/null', "-", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # --- check, schema, run on a bad configuration ------------------------------------------------------
 
 

@@ -354,10 +354,26 @@ def test_a_lost_release_is_given_again(make: Make) -> None:
     assert w.session().state in (S.CHARGING, S.SUSPENDED)
 
 
-def test_the_release_is_asserted_again_within_its_lease(make: Make) -> None:
+@pytest.mark.parametrize("failsafe_s", [None, 9])
+def test_the_release_is_asserted_again_within_its_lease(make: Make, failsafe_s: int | None) -> None:
+    """Below half of the controller's fail-safe time, with room for a lost one."""
     w = make()
+    w.plant.failsafe_s = failsafe_s
     charge(w, seconds=120)
-    assert w.plant.commands.count("release") >= 10, "every third of 30 s"
+    given = w.plant.commands.count("release")
+    assert given >= 10 if failsafe_s is None else given >= 28
+    assert given <= 14 if failsafe_s is None else given <= 45
+
+
+def test_a_controller_with_a_fail_safe_is_believed_sooner(make: Make) -> None:
+    w = make()
+    w.plant.failsafe_s = 10
+    charge(w)
+    w.plant.answers = False
+    w.plant.draw(0)
+    w.terminal.tap(CARD)
+    w.until_state(S.STOPPING)
+    w.until_state(S.CLOSED, within_s=30)
 
 
 @pytest.mark.parametrize("state", [S.STARTING, S.CHARGING, S.SUSPENDED])
