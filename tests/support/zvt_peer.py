@@ -251,6 +251,11 @@ class Terminal:
     last_told: Booking | None = None  # by a result that names its receipt
     next_receipt: int = 231
     on_commit: Callable[[Booking], None] = lambda _booking: None
+    heard: list[bytes] = field(default_factory=list)  # commands
+    scripts: dict[str, list[bytes]] = field(
+        default_factory=dict
+    )  # what is said to a command instead
+    silent: bool = False
 
     def __post_init__(self) -> None:
         self._buffer = bytearray()
@@ -263,6 +268,8 @@ class Terminal:
     # link: the receiver collects a block by bytes, the sender repeats it twice
 
     def receive(self, data: bytes) -> None:
+        if self.silent:
+            return
         for byte in data:
             self._byte(byte)
         if self._gap is not None:
@@ -379,9 +386,13 @@ class Terminal:
 
     async def _execute(self, command: bytes) -> None:
         control, data = command[:2].hex(), command[3:]
-        if control in ("8000",) or command[0] == 0x84:
+        if command[0] in (0x80, 0x84):
             return
-        if control == "0600":
+        self.heard.append(command)
+        if control in self.scripts:
+            for message in self.scripts[control]:
+                await (self.say if message[0] in (0x80, 0x84) else self.ask)(message)
+        elif control == "0600":
             await self.say(OK)
             await self.ask(apdu("060f", b"\x19\x10\x29" + bytes.fromhex(TID) + b"\x49\x09\x78"))
         elif control == "0501":
