@@ -111,7 +111,7 @@ class ChargePoint:
         await self._tell_plug()
         await self._tell_energy()
         # After what was told: a stop decided in this turn is withdrawn in this turn.
-        await self._release.turn(self._may_charge(), snapshot)
+        await self._release.turn(self._keeper.may_charge(self.id), snapshot)
         await self._tell_stop()
         if before != (snapshot.state, snapshot.estop):
             for changed in self._desks.values():
@@ -123,9 +123,6 @@ class ChargePoint:
 
     def session(self) -> Session | None:
         return self._keeper.on_evse(self.id)
-
-    def _may_charge(self) -> bool:
-        return self._keeper.may_charge(self.id) and not self.snapshot.estop
 
     def ready_for_session(self) -> str:
         """Empty when a hold may be placed for this connector, else why not."""

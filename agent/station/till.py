@@ -192,8 +192,12 @@ class Till:
         open_holds = await self._terminal.open_holds()
         self._beat()
         others = [s for s in self._keeper.at_terminal(self.id) if s.id != session.id]
+        # A refused or unknown end leaves the hold open: it is ours, and explains its receipt.
         known_open = frozenset(
-            r for s in others if isinstance(r := s.hold.get("receipt"), int) and s.outcome == ""
+            r
+            for s in others
+            if isinstance(r := s.hold.get("receipt"), int)
+            and s.outcome in ("", "refused", "unknown")
         )
         return Answer(
             identity.terminal_id,

@@ -336,6 +336,55 @@ def test_a_session_whose_connector_is_gone_from_the_configuration_still_ends(mak
     one_end_each(w)
 
 
+def test_a_begin_on_a_connector_that_is_gone_frees_the_hold(make: Make) -> None:
+    w = make()
+    lead_to(w, S.BEGINNING)
+    text = (w.folder / "station.yaml").read_text()
+    (w.folder / "station.yaml").write_text(text.replace("DE*ABC*E1", "DE*ABC*E9"))
+    w.evses["DE*ABC*E9"] = w.evses.pop("DE*ABC*E1")
+    w.start()
+    done = w.until_state(S.CLOSED)
+    assert done.outcome == "cancelled"
+    one_end_each(w)
+
+
+def test_a_hold_of_a_terminal_that_is_gone_waits_for_it(make: Make) -> None:
+    w = make()
+    charge(w)
+    w.kill()
+    path = w.folder / "station.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("id: t1", "id: t2"))
+    w.start()
+    w.run(5)
+    w.plant.unplug()
+    w.until_state(S.CAPTURING)
+    w.run(60)
+    assert w.session().state is S.CAPTURING and "capture" not in w.terminal.commands
+    assert "STA-005" in {e["id"] for e in w.errors()}
+    w.stop()
+    path.write_text(text)
+    w.start()
+    w.until_state(S.CLOSED)
+    one_end_each(w)
+
+
+def test_after_a_restart_no_car_counts_as_just_come(make: Make) -> None:
+    """Which of two cars came after the tap cannot be known any more."""
+    w = make(evses=("DE*ABC*E1", "DE*ABC*E2"))
+    for plant in w.evses.values():
+        plant.plug()
+    w.run(5)
+    w.terminal.tap(CARD)
+    w.until_state(S.HELD)
+    w.kill()
+    w.start()
+    w.run(60)
+    assert w.session().evse is None
+    w.until_state(S.CLOSED)
+    one_end_each(w)
+
+
 def test_every_seq_is_used_once_over_restarts(make: Make) -> None:
     w = make()
     for card, _ in zip(itertools.cycle((CARD, OTHER_CARD)), range(3), strict=False):
