@@ -25,6 +25,11 @@ MAX_PENDING_BYTES = 256 * 1024
 FULL_BUFFER_S = 1.0
 # Paced sending writes what this much time carries at once: timers are not finer on a busy board.
 PACE_STEP_S = 0.002
+# The kernel's number of a rate -> the rate.
+_RATES = {
+    getattr(termios, f"B{rate}"): rate
+    for rate in (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
+}
 
 
 class PtyLine:
@@ -41,6 +46,7 @@ class PtyLine:
         self.powered = True
         self.lost_bytes = 0  # arrived while the power was off
         self.received_bytes = 0  # all others
+        self._baud = baud
         self._char_s = bits_per_char / baud
         self._master = -1
         self._slave = -1
@@ -54,8 +60,20 @@ class PtyLine:
     def slave_name(self) -> str:
         return self._slave_name
 
+    @property
+    def baud(self) -> int:
+        """Our rate."""
+        return self._baud
+
     def set_baud(self, baud: int, bits_per_char: int = 11) -> None:
+        self._baud = baud
         self._char_s = bits_per_char / baud
+
+    def peer_baud(self) -> int | None:
+        """The rate that whoever opened the slave has set there; None where that is no known one."""
+        if self._slave < 0:
+            return None
+        return _RATES.get(termios.tcgetattr(self._slave)[5])
 
     def open(self) -> None:
         """Raises FileExistsError when `link` is something else than a symlink."""

@@ -1,15 +1,16 @@
-"""The money side of the terminal: what the host approves, when it is final, what is taken back.
+"""The money side of the terminal: what the host approves for what is asked.
 
-A transaction is *prepared* (the host has done it), then either *committed* (the ECR has answered the
-result, PA00P015 ch. 4) or *taken back*. There is no idempotency: each request that arrives is a new
-transaction with a new receipt number, as in real terminals."""
+A transaction is *prepared* here (the host has done it); `booking` makes it final or takes it back.
+There is no idempotency: each request that arrives is a new transaction with new numbers, as in real
+terminals."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from hil.terminal.cards import CARDS, Card
-from hil.terminal.store import Hold, Pending, Row, Store
+from hil.terminal.store import Booking, Hold, Row, Store
 from hil.terminal.switches import Switches
 
 # Codes of PA00P015 ch. 10.
@@ -17,18 +18,14 @@ ABORTED = 0x6C
 WRONG_CURRENCY = 0x6F
 NOT_REGISTERED = 0x6B
 NOT_POSSIBLE = 0x83
+ALREADY_REVERSED = 0xB4
+REVERSAL_IMPOSSIBLE = 0xB5
 PREAUTH_AMOUNT = 0xB7
 PREAUTH_ERROR = 0xB8
+MAX_AMOUNT = 0xC3
+METHOD_UNSUPPORTED = 0xC5
+AMOUNT_TOO_SMALL = 0xC8
 EOD_DUE = 0xF0
-
-TOTAL_COLUMNS = (
-    0x05,
-    0x0E,
-    0x06,
-    0x08,
-    0x0A,
-    0x0C,
-)  # BMP 60: girocard, JCB, MC, Amex, Visa, Diners
 
 
 class Declined(Exception):
@@ -41,7 +38,9 @@ class Declined(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Booked:
-    """A prepared transaction: its numbers and the amount the result reports."""
+    """A prepared transaction: its numbers, and the amount that moves. `rows_now` are booked at the
+    acquirer with its approval, `rows` when it becomes final. `reported_minor`: the amount in the
+    result where that is another one."""
 
     kind: str
     receipt: int
@@ -49,17 +48,13 @@ class Booked:
     amount_minor: int
     hold: Hold
     rows: tuple[Row, ...] = ()
+    rows_now: tuple[Row, ...] = ()
+    reported_minor: int | None = None
+    reverses: int | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class DayTotals:
-    """`columns` are (count, sum) in the order of BMP 60: the six named brands, then all others."""
-
-    trace: int
-    total_minor: int
-    first_receipt: int
-    last_receipt: int
-    columns: tuple[tuple[int, int], ...]
+    @property
+    def shown_minor(self) -> int:
+        return self.amount_minor if self.reported_minor is None else self.reported_minor
 
 
 class Bank:
@@ -67,35 +62,74 @@ class Bank:
         self._store = store
         self._switches = switches
         self.refusals: dict[str, list[int]] = {}  # command name -> codes to refuse with, in order
-        self.auto_reversals = 0
 
     def check_refusal(self, command: str) -> None:
         if codes := self.refusals.get(command):
             raise Declined(codes.pop(0))
 
-    # --- Preparing --------------------------------------------------------------------------------
+    def _numbers(self, keep_receipt: int | None = None) -> tuple[int, int]:
+        skip_open = self._switches.receipt_reuse == "skips_open"
+        return self._store.next_numbers(keep_receipt=keep_receipt, skip_open=skip_open)
 
-    def authorize(self, card: Card, amount_minor: int) -> Booked:
-        """A hold; the approved amount may be less than asked. Raises Declined."""
+    # --- New money ---------------------------------------------------------------------------------
+
+    def _approved(self, card: Card, amount_minor: int) -> int:
+        """What is approved, which may be less than asked. Raises Declined."""
+        switches = self._switches
         if card.result:
             raise Declined(card.result)
-        limits = (card.at_most_minor, self._switches.approve_at_most_minor)
-        approved = min([amount_minor, *(limit for limit in limits if limit is not None)])
-        receipt, trace = self._store.next_numbers()
-        now = self._store.now()
-        memory = self._store.memory
-        hold = Hold(
+        if amount_minor == 0 or amount_minor < switches.min_amount_minor:
+            raise Declined(AMOUNT_TOO_SMALL)
+        if switches.max_amount_minor is not None and amount_minor > switches.max_amount_minor:
+            raise Declined(MAX_AMOUNT)
+        if switches.pin_above_minor is not None and amount_minor > switches.pin_above_minor:
+            raise Declined(switches.pin_code)
+        limits = (card.at_most_minor, switches.approve_at_most_minor)
+        return min([amount_minor, *(limit for limit in limits if limit is not None)])
+
+    def _subject(self, card: Card, amount_minor: int) -> Hold:
+        receipt, trace = self._numbers()
+        memory, now = self._store.memory, self._store.now()
+        return Hold(
             receipt=receipt,
             trace=trace,
             turnover=memory.turnover,
-            amount_minor=approved,
+            amount_minor=amount_minor,
             currency=memory.currency,
             card=card.name,
-            aid=f"{750000 + trace:06d}",
+            aid=f"{(750_000 + trace) % 1_000_000:06d}",
             date=now.strftime("%m%d"),
             time=now.strftime("%H%M%S"),
+            born=self._store.world_now().isoformat(),
+            tid=memory.tid,
         )
-        return Booked("hold", receipt, trace, approved, hold)
+
+    def _new(self, kind: str, card: Card, amount_minor: int) -> Booked:
+        subject = self._subject(card, amount_minor)
+        # It exists at the acquirer from the host's answer on, whatever the ECR says later.
+        row = self._store.row(kind, subject.receipt, subject.trace, subject, amount_minor)
+        return Booked(kind, subject.receipt, subject.trace, amount_minor, subject, rows_now=(row,))
+
+    def authorize(self, card: Card, amount_minor: int) -> Booked:
+        """A hold. Raises Declined."""
+        return self._new("hold", card, self._approved(card, amount_minor))
+
+    def pay(self, card: Card, amount_minor: int) -> Booked:
+        """An immediate payment. Raises Declined."""
+        return self._new("payment", card, self._approved(card, amount_minor))
+
+    def refund(self, card: Card, amount_minor: int) -> Booked:
+        if not self._switches.refund:
+            raise Declined(NOT_POSSIBLE)
+        if card.is_debit and not self._switches.refund_debit:
+            raise Declined(METHOD_UNSUPPORTED)
+        if card.result:
+            raise Declined(card.result)
+        if amount_minor == 0:
+            raise Declined(AMOUNT_TOO_SMALL)
+        return self._new("refund", card, amount_minor)
+
+    # --- An open hold ------------------------------------------------------------------------------
 
     def find(self, receipt: int) -> Hold:
         hold = self._store.hold(receipt)
@@ -103,139 +137,128 @@ class Bank:
             raise Declined(PREAUTH_ERROR)
         return hold
 
+    def find_by_trace(self, trace: int, aid: str | None) -> Hold:
+        """By the numbers an increment names. Raises Declined."""
+        for hold in self._store.memory.holds:
+            if hold.trace == trace and (aid is None or aid == hold.aid):
+                return hold
+        raise Declined(PREAUTH_ERROR)
+
+    def increment(self, hold: Hold, add_minor: int) -> Booked:
+        """Raise a hold by `add_minor`, or by less. Raises Declined."""
+        switches = self._switches
+        if not switches.increments:
+            raise Declined(NOT_POSSIBLE)
+        if (
+            switches.increment_count_max is not None
+            and hold.increments >= switches.increment_count_max
+        ):
+            raise Declined(PREAUTH_ERROR)
+        if hold.expired:
+            raise Declined(PREAUTH_ERROR)
+        added = self._approved(CARDS[hold.card], add_minor)
+        if switches.increment_at_most_minor is not None:
+            added = min(added, switches.increment_at_most_minor)
+        total = hold.amount_minor + added
+        limit = switches.increment_sum_max_minor
+        if added == 0 or (limit is not None and total > limit):
+            raise Declined(PREAUTH_AMOUNT)
+        keep = hold.receipt if switches.increment_receipt == "same" else None
+        receipt, trace = self._numbers(keep)
+        row = self._store.row("increment", receipt, trace, hold, added)
+        reported = total if switches.increment_reports == "total" else added
+        return Booked(
+            "increment", receipt, trace, added, hold, rows_now=(row,), reported_minor=reported
+        )
+
     def capture(self, hold: Hold, captured_minor: int) -> Booked:
+        if hold.expired:
+            raise Declined(PREAUTH_ERROR)
         if not 0 <= captured_minor <= hold.amount_minor:
             raise Declined(PREAUTH_AMOUNT)
         if captured_minor == 0:
-            return self.release(hold)
-        receipt, trace = self._store.next_numbers()
+            return self._release(hold)
+        receipt, trace = self._numbers()
         released = hold.amount_minor - captured_minor
-        row = self._store.row("capture", receipt, trace, hold, captured_minor, released)
+        row = self._store.row(
+            "capture", receipt, trace, hold, captured_minor, released_minor=released
+        )
         return Booked("capture", receipt, trace, captured_minor, hold, (row,))
 
-    def release(self, hold: Hold) -> Booked:
-        receipt, trace = self._store.next_numbers()
+    def cancel(self, hold: Hold) -> Booked:
+        """06 25. Raises Declined where the card kind has no such thing."""
+        if CARDS[hold.card].is_debit and not self._switches.cancel_debit:
+            raise Declined(NOT_POSSIBLE)
+        return self._release(hold)
+
+    def _release(self, hold: Hold) -> Booked:
+        receipt, trace = self._numbers()
         row = self._store.row("release", receipt, trace, hold, hold.amount_minor)
+        rows = () if hold.expired else (row,)  # the bank has freed it long ago
         reported = 0 if self._switches.cancel_amount == "zero" else hold.amount_minor
-        return Booked("release", receipt, trace, reported, hold, (row,))
-
-    def remember(self, booked: Booked, result: bytes) -> None:
-        """The host has done it: durable before the ECR hears of it."""
-        self._store.memory.pending = Pending(
-            kind=booked.kind,
-            receipt=booked.receipt,
-            trace=booked.trace,
-            amount_minor=booked.amount_minor,
-            result=result.hex(),
-            hold=booked.hold,
-            rows=list(booked.rows),
+        return Booked(
+            "release", receipt, trace, hold.amount_minor, hold, rows, reported_minor=reported
         )
-        rows = []
-        if booked.kind == "hold":
-            # A hold exists at the acquirer from the host's answer on, whatever the ECR says later.
-            rows.append(
-                self._store.row(
-                    "hold", booked.receipt, booked.trace, booked.hold, booked.amount_minor
-                )
-            )
+
+    def release_foreign(self, amount_minor: int, trace: int, aid: str) -> Booked:
+        """06 26: a hold that another terminal made. Raises Declined."""
+        if not self._switches.foreign_reversal:
+            raise Declined(NOT_POSSIBLE)
+        for hold in self._store.memory.foreign:
+            if (hold.amount_minor, hold.trace, hold.aid) == (amount_minor, trace, aid):
+                return replace(self._release(hold), kind="foreign_release")
+        raise Declined(PREAUTH_ERROR)
+
+    def expire(self) -> list[Hold]:
+        """Holds whose time at the bank is over; each is booked once."""
+        days, memory = self._switches.hold_days, self._store.memory
+        if days is None:
+            return []
+        limit = self._store.world_now() - timedelta(days=days)
+        over = [
+            hold
+            for hold in (*memory.holds, *memory.foreign)
+            if not hold.expired and hold.born and datetime.fromisoformat(hold.born) <= limit
+        ]
+        if not over:
+            return []
+        for hold in over:
+            hold.expired = True
+        memory.foreign = [hold for hold in memory.foreign if not hold.expired]
+        if self._switches.expired_holds == "vanish":
+            memory.holds = [hold for hold in memory.holds if not hold.expired]
+        rows = [
+            self._store.row("expiry", hold.receipt, hold.trace, hold, hold.amount_minor)
+            for hold in over
+        ]
         self._store.save(rows)
+        return over
 
-    # --- The end of a transaction -----------------------------------------------------------------
+    # --- 06 30 -------------------------------------------------------------------------------------
 
-    def commit(self) -> None:
-        memory = self._store.memory
-        pending = memory.pending
-        if pending is None:
-            return
-        if pending.kind == "hold":
-            memory.holds.append(pending.hold)
-        else:
-            memory.holds = [hold for hold in memory.holds if hold.receipt != pending.hold.receipt]
-        if pending.kind == "capture":
-            self._count(pending.hold, pending.receipt, pending.amount_minor)
-        memory.last_result = pending.result
-        memory.pending = None
-        self._store.save(pending.rows)
-
-    def _count(self, hold: Hold, receipt: int, amount_minor: int) -> None:
-        memory = self._store.memory
-        card = CARDS.get(hold.card)
-        totals = memory.totals.setdefault(f"{card.card_type if card else 0xFF:02x}", [0, 0])
-        totals[0] += 1
-        totals[1] += amount_minor
-        memory.first_receipt = memory.first_receipt or receipt
-        memory.last_receipt = receipt
-
-    def link_broke(self) -> bool:
-        """The ECR did not answer a result. True when the transaction was taken back at once."""
-        if self._store.memory.pending is None:
-            return False
-        if self._switches.auto_reversal == "never":
-            self.commit()
-            return False
-        if self._switches.auto_reversal == "next_transaction":
-            return False
-        return self.take_back()
-
-    def take_back(self) -> bool:
-        """Automatic reversal of what was never answered. A capture or release that is taken back
-        leaves its hold open."""
-        memory = self._store.memory
-        pending = memory.pending
-        if pending is None:
-            return False
-        rows = []
-        if pending.kind == "hold":
-            rows.append(
-                self._store.row(
-                    "auto_reversal",
-                    pending.receipt,
-                    pending.trace,
-                    pending.hold,
-                    pending.amount_minor,
-                )
-            )
-        memory.pending = None
-        self.auto_reversals += 1
-        self._store.save(rows)
-        return True
-
-    def note_result(self, result: bytes) -> None:
-        """A declined payment is a last result, too."""
-        self._store.memory.last_result = result.hex()
-        self._store.save()
-
-    # --- End of day -------------------------------------------------------------------------------
-
-    def close_day(self) -> DayTotals:
-        """Close the batch. Raises Declined with open holds where the acquirer wants none."""
-        memory = self._store.memory
-        rows: list[Row] = []
-        rule = self._switches.eod_open_holds
-        if memory.holds and rule == "refuses":
-            raise Declined(PREAUTH_ERROR)
-        for hold in memory.holds if rule != "keeps" else []:
-            booked = self.capture(hold, hold.amount_minor if rule == "charges_full" else 0)
-            rows += booked.rows
-            if booked.kind == "capture":
-                self._count(hold, booked.receipt, booked.amount_minor)
-        if rule != "keeps":
-            memory.holds = []
-        sums = {int(key, 16): (count, total) for key, (count, total) in memory.totals.items()}
-        named = [sums.pop(kind, (0, 0)) for kind in TOTAL_COLUMNS]
-        others = (
-            sum(count for count, _ in sums.values()),
-            sum(total for _, total in sums.values()),
+    def reverse(self, receipt: int, amount_minor: int | None) -> Booked:
+        """Take back a booking of this batch. Raises Declined."""
+        found = self._to_reverse(receipt)
+        if found.reversed:
+            raise Declined(ALREADY_REVERSED)
+        if amount_minor is not None and amount_minor != found.amount_minor:
+            raise Declined(REVERSAL_IMPOSSIBLE)
+        number, trace = self._numbers()
+        row = self._store.row(
+            "reversal", number, trace, found.hold, found.amount_minor,
+            reverses=found.kind, reverses_receipt=receipt,
+        )  # fmt: skip
+        return Booked(
+            "reversal", number, trace, found.amount_minor, found.hold, (row,), reverses=receipt
         )
-        totals = DayTotals(
-            trace=self._store.next_numbers()[1],
-            total_minor=sum(total for _, total in [*named, others]),
-            first_receipt=memory.first_receipt or 0,
-            last_receipt=memory.last_receipt or 0,
-            columns=(*named, others),
-        )
-        memory.totals, memory.first_receipt, memory.last_receipt = {}, None, None
-        memory.turnover += 1
-        self._switches.eod_due = False
-        self._store.save(rows)
-        return totals
+
+    def _to_reverse(self, receipt: int) -> Booking:
+        memory, rule = self._store.memory, self._switches.reversal
+        found = [booking for booking in memory.bookings if booking.receipt == receipt]
+        if rule == "none" or not found:
+            raise Declined(REVERSAL_IMPOSSIBLE)
+        if rule == "last" and (memory.last is None or receipt != memory.receipt_last):
+            if found[-1].reversed:
+                raise Declined(ALREADY_REVERSED)
+            raise Declined(REVERSAL_IMPOSSIBLE)
+        return found[-1]

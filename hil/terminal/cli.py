@@ -6,20 +6,14 @@ import argparse
 from pathlib import Path
 
 from hil.common.proc import run_service
+from hil.terminal.manual import as_text
+from hil.terminal.presets import PRESETS
 from hil.terminal.simulator import Options, Simulator
-
-EPILOG = """control verbs (one JSON object a line on the control socket, {"do": VERB, ...}):
-  tap {card, stay=false}   remove_card   press_stop   power_off   power_on   unplug   replug
-  hold {at}   wait {at, timeout_s=10}   resume {break_link=false}
-  fault {name, count=1}   clear_faults   refuse {command, code, count=1}   set {switch: value, ...}
-  state   ledger
-points: <command>:<received|result_due|result_sent|result_answered|completed>, command one of
-  read_card reserve capture book_total cancel enquire register status display repeat end_of_day ...
-"""
 
 
 def main(argv: list[str]) -> int:
-    options = Options(**vars(_parser().parse_args(argv)))
+    given = vars(_parser().parse_args(argv))
+    options = Options(**{**given, "settings": tuple(given["settings"])})
     if options.link is None and options.tcp_port is None:
         _parser().error("give --link, --tcp or both")
     where = " ".join(
@@ -55,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hil terminal",
         description="Simulated ZVT payment terminal with an acquirer behind it.",
-        epilog=EPILOG,
+        epilog=as_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -77,4 +71,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--pace", action="store_true", help="send and receive at --baud instead of at once")
     add("--speed", type=_positive, default=4.0, help="times as fast as a real terminal")
     add("--delay-ms", type=int, help="every delay takes this long instead; 0 for none")
+    add("--vendor", choices=sorted(PRESETS), help="switches of a terminal family, see below")
+    add(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a switch, after --vendor; may be given often",
+    )
+    add("--seed", type=int, default=1, help="for whatever happens at random")
     return parser

@@ -5,6 +5,7 @@ Values stay bytes here; `bcd` and friends turn them into numbers where a command
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 POSITIVE = bytes.fromhex("800000")
 TLV = 0x06
@@ -74,14 +75,26 @@ def _var(data: bytes, digits: int) -> bytes:
     return bytes(0xF0 | int(digit) for digit in f"{len(data):0{digits}d}") + data
 
 
-def fields(data: bytes) -> dict[int, bytes]:
-    """BMPs by number, the last one where a number comes twice. A TLV container is its inner bytes."""
-    return dict(_fields(data))
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A BMP where it stands: from its number at `start` to `end`."""
+
+    number: int
+    value: bytes
+    start: int
+    end: int
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
+def fields(data: bytes, *, strict_ll: bool = False) -> dict[int, bytes]:
+    """BMPs by number, the last one where a number comes twice. A TLV container is its inner bytes.
+    `strict_ll`: a length digit must have the high nibble F, as some terminals insist."""
+    return {field.number: field.value for field in walk(data, strict_ll=strict_ll)}
+
+
+def walk(data: bytes, at: int = 0, *, strict_ll: bool = False) -> Iterator[Field]:
+    """Raises Malformed, and UnknownBmp where nothing behind can be read."""
     while at < len(data):
+        start = at
         number = data[at]
         at += 1
         if number == TLV:
@@ -91,14 +104,16 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
         else:
             size = FIXED_AND_VAR[number]
             if size < 0:
-                digits = [byte & 0x0F for byte in data[at : at - size]]
-                if len(digits) < -size or max(digits) > 9:
+                coded = data[at : at - size]
+                digits = [byte & 0x0F for byte in coded]
+                plain = strict_ll and any(byte < 0xF0 for byte in coded)
+                if len(digits) < -size or max(digits) > 9 or plain:
                     raise Malformed(f"BMP {number:02X} has no proper length")
                 at -= size
                 size = int("".join(str(digit) for digit in digits))
         if at + size > len(data):
             raise Malformed(f"BMP {number:02X} needs {size} bytes, {len(data) - at} are left")
-        yield number, data[at : at + size]
+        yield Field(number, data[at : at + size], start, at + size)
         at += size
 
 
@@ -151,3 +166,8 @@ def _tlv_length(data: bytes, at: int) -> tuple[int, int]:
     if count is None or at + 1 + count > len(data):
         raise Malformed(f"TLV length byte {first:02X} cannot be read")
     return int.from_bytes(data[at + 1 : at + 1 + count], "big"), at + 1 + count
+
+
+def tags(fields_: dict[int, bytes]) -> dict[int, bytes]:
+    """The outer tags of a command's container, the last one where a tag comes twice."""
+    return dict(objects(fields_.get(TLV, b"")))

@@ -6,6 +6,7 @@ the ECR. `silent` outranks all and has no end of its own when its count is 0."""
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hil.terminal.framing import block
@@ -18,6 +19,7 @@ SENDING = (
     "duplicate",
     "noise",  # garbage before DLE STX
     "lone_dle",  # a single DLE before the block
+    "reset",  # TCP: the connection is reset instead
 )
 RECEIVING = (
     "nak",  # a good block is refused
@@ -26,8 +28,29 @@ RECEIVING = (
     "ignored",  # neither acknowledged nor executed
     "collision",  # an Abort is missed because a card is being sent at this very moment
     "silent",
+    "lost_result",  # of a money command: it is executed, and neither 04 0F nor an end is sent
 )
 FOR_EVER = -1
+# What a bad line does by itself: chaos takes one of these.
+CHAOS_SENDING = ("bad_crc", "byte_loss", "duplicate", "noise", "lone_dle")
+CHAOS_RECEIVING = ("nak", "no_ack", "ignored")
+FAULT_HELP = {
+    "bad_crc": "a block of ours has a wrong CRC",
+    "gap": "a pause longer than T1 inside a block",
+    "gap_below": "a pause just below T1 inside a block",
+    "byte_loss": "a byte of a block gets lost",
+    "duplicate": "a block is sent twice",
+    "noise": "garbage before DLE STX",
+    "lone_dle": "a single DLE before a block",
+    "reset": "TCP: the connection is reset instead of a message",
+    "nak": "a good block of the ECR is refused",
+    "no_ack": "a block is taken, its ACK is lost",
+    "no_answer": "a block is acknowledged, not executed, never answered",
+    "ignored": "a block is neither acknowledged nor executed",
+    "collision": "an Abort is missed because a card (`card`) is being sent right now",
+    "lost_result": "a transaction stands, but neither 04 0F nor 06 0F is sent",
+    "silent": "hears and says nothing; -1 until ended",
+}
 
 # Bytes that look like the start of something: the receiver must not fall for them.
 NOISE = bytes.fromhex("0055ff1000aa7f")
@@ -49,6 +72,24 @@ class Faults:
         self._left: dict[str, int] = {}
         self._random = random.Random(seed)
         self.collision_card = "visa"
+        self.chaos_permille: Callable[[], int] = lambda: 0
+
+    def _strikes(self, choices: tuple[str, ...]) -> str | None:
+        if self._random.randrange(1000) >= self.chaos_permille():
+            return None
+        return self._random.choice(choices)
+
+    def chaos(self, choices: tuple[str, ...]) -> None:
+        """A bad line: one of `choices` may be due for this block."""
+        if name := self._strikes(choices):
+            self._left.setdefault(name, 1)
+
+    def loses_result(self, permille: int) -> bool:
+        return self.take("lost_result") or self._random.randrange(1000) < permille
+
+    def garbled(self, data: bytes) -> bytes:
+        """What another baud rate makes of it."""
+        return bytes(self._random.choice((0x00, 0x80, 0xF8, 0xFE, 0xFF)) for _ in data)
 
     def set(self, name: str, count: int) -> None:
         """`count` 0 ends the fault; for `silent` -1 means until ended. Raises ValueError."""
@@ -77,6 +118,7 @@ class Faults:
         return True
 
     def sending(self, apdu: bytes, t1_s: float) -> Sending:
+        self.chaos(CHAOS_SENDING)
         data = block(apdu)
         middle = len(data) // 2
         if self.take("bad_crc"):

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from hil.common.pty_line import PtyLine
 from hil.terminal.codec import split
-from hil.terminal.faults import Faults
+from hil.terminal.faults import CHAOS_RECEIVING, Faults
 from hil.terminal.framing import ACK, NAK, Block, Deframer, Found, Sign
 from hil.terminal.switches import Switches
 
@@ -37,6 +37,9 @@ class Link(Protocol):
     async def send(self, apdu: bytes, written: Written | None = None) -> None:
         """Returns when the other side has the message. Raises LinkBroken."""
 
+    async def send_raw(self, data: bytes) -> None:
+        """Bytes that are no message of this protocol."""
+
     def hold(self) -> None: ...
 
     def go_on(self, *, discard: bool = False) -> None: ...
@@ -55,12 +58,14 @@ class SerialLink:
         faults: Faults,
         deliver: Callable[[Link, bytes], None],
         on_collision: Callable[[str], None],
+        is_deaf: Callable[[], bool] = lambda: False,
     ) -> None:
         self._line = line
         self._switches = switches
         self._faults = faults
         self._deliver = deliver
         self._on_collision = on_collision
+        self._is_deaf = is_deaf
         self._deframer = Deframer()
         self._flow = asyncio.Event()
         self._flow.set()
@@ -86,11 +91,15 @@ class SerialLink:
                 await self._flow.wait()
                 if generation != self._generation:
                     continue  # dropped while it was held
+                if self._other_baud():
+                    data = self._faults.garbled(data)
                 found = self._deframer.feed(data)
             for thing in found:
                 await self._on_found(thing)
 
     async def _on_found(self, found: Found) -> None:
+        if self._is_deaf():
+            return
         if self._faults.active().get("silent"):
             if isinstance(found, Block):
                 self._faults.take("silent")
@@ -104,6 +113,7 @@ class SerialLink:
             self._verdict.set_result(found is Sign.ACK)
 
     async def _on_block(self, apdu: bytes) -> None:
+        self._faults.chaos(CHAOS_RECEIVING)
         control = split(apdu)[0]
         if control == ABORT and self._faults.take("collision"):
             self._on_collision(self._faults.collision_card)
@@ -137,7 +147,15 @@ class SerialLink:
 
     # --- Sending ----------------------------------------------------------------------------------
 
+    def _other_baud(self) -> bool:
+        return self._switches.check_baud and self._line.peer_baud() != self._line.baud
+
+    async def send_raw(self, data: bytes) -> None:
+        await self._put(data)
+
     async def _put(self, data: bytes, gap_at: int = 0, gap_s: float = 0.0) -> None:
+        if self._other_baud():
+            data = self._faults.garbled(data)
         async with self._writing:
             await self._line.write(data, gap_at=gap_at, gap_s=gap_s)
 
@@ -163,7 +181,7 @@ class SerialLink:
         raise LinkBroken(f"{SENDS} sends of {apdu[:2].hex()} and no ACK")
 
     async def _send_once(self, apdu: bytes) -> None:
-        if self._faults.active().get("silent"):
+        if self._is_deaf() or self._faults.active().get("silent"):
             return
         sending = self._faults.sending(apdu, self._switches.t1_ms / 1000)
         await self._put(sending.data, sending.gap_at, sending.gap_s)

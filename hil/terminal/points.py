@@ -1,10 +1,10 @@
-"""Named points of a dialogue where a test can stop the terminal.
+"""Named points of a dialogue where a test can stop the terminal, or let it reboot.
 
 `<command>:<step>`. Steps: `received` (command complete and acknowledged on the line, nothing answered),
-`result_due` (all that comes before 04 0F is acknowledged; money commands only),
-`result_sent` (the bytes of 04 0F have left, nothing read after them), `result_answered` (the ECR's
-positive answer to 04 0F arrived), `completed` (06 0F was sent and acknowledged; for a card read, which
-has no Completion, the same moment as `result_answered`)."""
+`host_asked` (the host has not answered yet; money commands only), `result_due` (all that comes before
+04 0F is acknowledged; money commands only), `result_sent` (the bytes of 04 0F have left, nothing read
+after them), `result_answered` (the ECR's positive answer to 04 0F arrived), `completed` (06 0F was sent
+and acknowledged; for a card read, which has no Completion, the same moment as `result_answered`)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,23 @@ from collections.abc import Callable
 from hil.terminal.link import LinkBroken
 
 COMMANDS = {
+    0x0601: "pay",
+    0x0610: "totals",
+    0x0618: "reset",
+    0x061A: "print_setup",
+    0x061B: "set_tid",
+    0x0626: "cancel_foreign",
+    0x0630: "reverse",
+    0x0631: "refund",
+    0x0679: "selftest",
+    0x06C5: "close_card",
+    0x06E1: "ask_key",
+    0x06E6: "poll_card",
+    0x0813: "configure",
+    0x0814: "write_file",
+    0x0830: "language",
+    0x0840: "baud",
+    0x0850: "reader",
     0x06C0: "read_card",
     0x0622: "reserve",
     0x0623: "capture",
@@ -33,7 +50,9 @@ COMMANDS = {
     0x0FA1: "system_info",
 }
 ENQUIRE = "enquire"  # 06 23 for receipt FFFF
-STEPS = ("received", "result_due", "result_sent", "result_answered", "completed")
+INCREMENT = "increment"  # 06 22 with 0B or 1F2B
+NAMES = (*COMMANDS.values(), ENQUIRE, INCREMENT)
+STEPS = ("received", "host_asked", "result_due", "result_sent", "result_answered", "completed")
 TRACE_STEPS = 200
 
 
@@ -47,20 +66,26 @@ class Points:
         self._resumed = asyncio.Event()
         self._changed = asyncio.Condition()
         self._break_link = False
+        self._reboot_at: str | None = None
+        self.reboot: Callable[[], None] = lambda: None
         self.hold_link: Callable[[], None] = lambda: None
         self.free_link: Callable[[bool], None] = lambda _discard: None
 
     def arm(self, at: str) -> None:
         """Raises ValueError for a point that does not exist."""
-        command, _, step = at.partition(":")
-        if command not in (*COMMANDS.values(), ENQUIRE) or step not in STEPS:
-            known = ", ".join(sorted({*COMMANDS.values(), ENQUIRE}))
-            raise ValueError(f"no point {at!r}; <command>:<{'|'.join(STEPS)}> with {known}")
-        self.armed = at
+        self.armed = _known(at)
+
+    def arm_reboot(self, at: str) -> None:
+        """The terminal reboots when it gets there, once. Raises ValueError."""
+        self._reboot_at = _known(at)
 
     async def pass_(self, at: str) -> None:
         """The dialogue is at `at`. Raises LinkBroken when the test resumes with a broken link."""
         self.trace.append(at)
+        if self._reboot_at == at:
+            self._reboot_at = None
+            self.reboot()
+            await asyncio.Event().wait()  # cancelled by the loss of power
         if self.armed != at:
             return
         self.armed = None
@@ -99,3 +124,11 @@ class Points:
     def reset(self) -> None:
         """Power is gone: nothing is held any more. What is armed stays armed."""
         self.held_at = None
+
+
+def _known(at: str) -> str:
+    command, _, step = at.partition(":")
+    if command not in NAMES or step not in STEPS:
+        known = ", ".join(sorted(NAMES))
+        raise ValueError(f"no point {at!r}; <command>:<{'|'.join(STEPS)}> with {known}")
+    return at

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from hil.terminal.texts import CHARSETS
+
 LINES = 8  # 06 E0 has eight text fields
 DEMO_LINES = 4
-CHARSETS = {0x01: "latin-1", 0xFE: "utf-8", 0xFF: "cp437"}
 LARGE_FONT = "\x14"
 
 

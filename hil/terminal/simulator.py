@@ -1,37 +1,39 @@
-"""The whole terminal: line, behaviour, power, and the verbs of its control socket."""
+"""The whole terminal: line, behaviour and power."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass
+from collections.abc import Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hil.common.control import ControlError, ControlServer
 from hil.common.pty_line import PtyLine
 from hil.terminal.bank import Bank
-from hil.terminal.cards import CARDS
+from hil.terminal.batch import Batch
+from hil.terminal.booking import Books
 from hil.terminal.commands import Commands
 from hil.terminal.dialogue import Desk, Field, Pace, Talk
 from hil.terminal.faults import Faults
 from hil.terminal.link import Link, LinkBroken, SerialLink
-from hil.terminal.payment import Payments
-from hil.terminal.points import COMMANDS, Points
+from hil.terminal.points import Points
+from hil.terminal.presets import apply_preset
 from hil.terminal.screen import Screen
 from hil.terminal.store import Store
 from hil.terminal.switches import Switches
-from hil.terminal.tcp import TcpLink
+from hil.terminal.tcp import Events, TcpLink
+from hil.terminal.upkeep import Upkeep
+from hil.terminal.verbs import Verbs
 
-Answer = dict[str, Any]
-
-WAIT_S = 10.0
 BITS_PER_CHAR = 11  # 8N2
+BAUD_OF_FALLBACK = 9600
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a simulator is started. Either `link` (a pty) or `tcp_port` or both leads to the ECR; the
-    last side that speaks is the one that is answered."""
+    last side that speaks is the one that is answered. `settings` are `name=value`, after `vendor`."""
 
     control: Path
     store: Path
@@ -45,37 +47,58 @@ class Options:
     pace: bool = False
     speed: float = 4.0
     delay_ms: int | None = None
+    vendor: str | None = None
+    settings: tuple[str, ...] = ()
+    seed: int = 1
 
 
 class Simulator:
+    """Raises ValueError for a vendor or setting that does not exist."""
+
     def __init__(self, options: Options) -> None:
         self.options = options
         self.switches = Switches()
-        self.faults = Faults()
+        if options.vendor is not None:
+            apply_preset(options.vendor, self.switches)
+        for setting in options.settings:
+            self.switches.change_text(setting)
+        self.faults = Faults(options.seed)
+        self.faults.chaos_permille = lambda: self.switches.chaos_permille
         self.points = Points()
         self.store = Store(options.store, options.ledger, options.tid, options.currency)
+        self.store.skew_s = lambda: self.switches.clock_skew_s
         self.bank = Bank(self.store, self.switches)
+        self.books = Books(self.store, self.switches)
+        self.upkeep = Upkeep(self.switches)
         self.screen = Screen()
         self.field = Field()
         self.powered = True
-        desk = Desk(
+        self.busy = False
+        self.desk = Desk(
             store=self.store,
             bank=self.bank,
+            books=self.books,
+            batch=Batch(self.store, self.switches, self.bank),
+            upkeep=self.upkeep,
             switches=self.switches,
             points=self.points,
             screen=self.screen,
             field=self.field,
             pace=Pace(options.speed, options.delay_ms),
             password=options.password,
+            change_baud=self._change_baud,
+            loses_result=lambda: self.faults.loses_result(self.switches.lost_result_permille),
         )
-        self.talk = Talk(desk)
-        self.payments = Payments(self.talk)
-        self.commands = Commands(self.talk, self.payments)
-        self.control = ControlServer(options.control, self._verbs())
+        self.talk = Talk(self.desk)
+        self.commands = Commands(self.talk, options.seed)
+        self.verbs = Verbs(self)
+        self.control = ControlServer(options.control, self.verbs.table())
         self.line: PtyLine | None = None
+        self.taps = 0
         self._links: list[Link] = []
         self._work: asyncio.Task[None] | None = None
-        self._taps = 0
+        self._aside: set[asyncio.Task[None]] = set()
+        self._deaf_until = 0.0
         self._failure: asyncio.Future[BaseException] | None = None
 
     # --- Life -------------------------------------------------------------------------------------
@@ -85,12 +108,14 @@ class Simulator:
         self._failure = asyncio.get_running_loop().create_future()
         self.points.hold_link = self._hold_links
         self.points.free_link = self._free_links
+        self.points.reboot = self.reboot
         try:
             await self.control.start()
             if options.link is not None:
                 self._open_line(options.link)
             if options.tcp_port is not None:
-                tcp = TcpLink(options.tcp_port, self._deliver_from, self.faults)
+                events = Events(self._deliver_from, self._lost, self._is_deaf, lambda: self.busy)
+                tcp = TcpLink(options.tcp_port, self.switches, self.faults, events)
                 await tcp.start()
                 self._add_link(tcp)
         except (OSError, ControlError) as error:
@@ -106,10 +131,11 @@ class Simulator:
 
     def _open_line(self, link: Path) -> None:
         options = self.options
-        self.line = PtyLine(link, baud=options.baud, pace=options.pace, bits_per_char=BITS_PER_CHAR)
+        baud = self.store.memory.baud or options.baud
+        self.line = PtyLine(link, baud=baud, pace=options.pace, bits_per_char=BITS_PER_CHAR)
         self.line.open()
         serial = SerialLink(
-            self.line, self.switches, self.faults, self._deliver_from, self._collide
+            self.line, self.switches, self.faults, self._deliver_from, self._collide, self._is_deaf
         )
         serial.running.add_done_callback(self._on_work_done)
         self._add_link(serial)
@@ -123,6 +149,13 @@ class Simulator:
         self.talk.link = link
         self.talk.deliver(apdu)
 
+    def _lost(self, link: Link) -> None:
+        if self.talk.link is link:
+            self.talk.lose()
+
+    def _collide(self, card: str) -> None:
+        self.verbs.tap(card)
+
     def _hold_links(self) -> None:
         for link in self._links:
             link.hold()
@@ -132,6 +165,9 @@ class Simulator:
             link.go_on(discard=discard)
 
     async def close(self) -> None:
+        for task in tuple(self._aside):
+            task.cancel()
+        await asyncio.gather(*self._aside, return_exceptions=True)
         await self._stop_work()
         for link in self._links:
             await link.close()
@@ -143,21 +179,6 @@ class Simulator:
         assert self._failure is not None
         return await self._failure
 
-    def _power_up(self) -> None:
-        """Only the store survives. What the ECR never answered is settled as the switch tells."""
-        self.store.reload()
-        self.powered = True
-        self.payments.forget_card()
-        self.screen.welcome()
-        if self.switches.forget_registration:
-            self.store.memory.registered = False
-            self.store.memory.tlv_allowed = False
-            self.store.save()
-        if self.bank.link_broke():
-            self.points.trace.append("auto_reversal")
-        self._work = asyncio.ensure_future(self._run())
-        self._work.add_done_callback(self._on_work_done)
-
     def _on_work_done(self, work: asyncio.Task[None]) -> None:
         # An error in the simulator itself must end it loudly, not leave a terminal that is mute.
         error = None if work.cancelled() else work.exception()
@@ -166,11 +187,14 @@ class Simulator:
 
     async def _run(self) -> None:
         while True:
-            command = await self.talk.next_command()
             try:
+                command = await self.talk.next_command()
+                self.busy = True
                 await self.commands.execute(command)
             except LinkBroken as error:
-                self.payments.link_broke(error)
+                self.commands.till.link_broke(error)
+            finally:
+                self.busy = False
 
     async def _stop_work(self) -> None:
         if self._work is not None:
@@ -178,56 +202,35 @@ class Simulator:
             await asyncio.gather(self._work, return_exceptions=True)
             self._work = None
 
-    # --- Control verbs ----------------------------------------------------------------------------
+    # --- Line -------------------------------------------------------------------------------------
 
-    def _verbs(self) -> dict[str, Any]:
-        return {
-            "tap": self.tap,
-            "remove_card": self.remove_card,
-            "press_stop": self.press_stop,
-            "power_off": self.power_off,
-            "power_on": self.power_on,
-            "unplug": self.unplug,
-            "replug": self.replug,
-            "hold": self.hold,
-            "wait": self.wait,
-            "resume": self.resume,
-            "fault": self.fault,
-            "clear_faults": self.clear_faults,
-            "refuse": self.refuse,
-            "set": self.set,
-            "state": self.state,
-            "ledger": self.ledger,
-        }
+    def _is_deaf(self) -> bool:
+        """No power, a silent update, or between two baud rates."""
+        changing = asyncio.get_running_loop().time() < self._deaf_until
+        return not self.powered or changing or self.upkeep.is_silent
 
-    def tap(self, card: str, stay: bool = False) -> Answer:
-        """Hold `card` into the field: for one reading, or with `stay` until it is removed."""
-        if card not in CARDS:
-            raise ControlError(f"no card {card!r}; known: {', '.join(sorted(CARDS))}")
-        self._need_power()
-        self._taps += 1
-        self.field.card = CARDS[card].presented(self._taps)
-        self.field.stays = stay
-        self.field.until = asyncio.get_running_loop().time() + self.switches.tap_s
-        self.talk.wake()
-        return {"reading_card": self.payments.reading_card}
+    def _change_baud(self, rate: int, wait_s: float) -> None:
+        if self.line is not None:
+            self._deaf_until = asyncio.get_running_loop().time() + wait_s
+            self.line.set_baud(rate, BITS_PER_CHAR)
 
-    def remove_card(self) -> None:
-        self.field.card = None
-        self.field.stays = False
+    # --- Power ------------------------------------------------------------------------------------
 
-    def press_stop(self) -> Answer:
-        """The STOP key; it counts only while the terminal waits for a card."""
-        self._need_power()
-        waiting = self.payments.reading_card or self.payments.prompting
-        if waiting:
-            self.field.stop_pressed = True
-            self.talk.wake()
-        return {"was_waiting": waiting}
-
-    def _need_power(self) -> None:
-        if not self.powered:
-            raise ControlError("the terminal has no power")
+    def _power_up(self) -> None:
+        """Only the store survives. What the ECR never answered is settled as the switch tells."""
+        self.store.reload()
+        self.powered = True
+        self.commands.till.forget()
+        self.talk.numbers.reset()
+        self.screen.welcome()
+        if self.switches.forget_registration:
+            self.store.memory.registered = False
+            self.store.memory.tlv_allowed = False
+            self.store.save()
+        if self.books.link_broke():
+            self.points.trace.append("auto_reversal")
+        self._work = asyncio.ensure_future(self._run())
+        self._work.add_done_callback(self._on_work_done)
 
     async def power_off(self) -> None:
         """Cut the power at this very moment: the dialogue, the screen and the registers are gone."""
@@ -241,104 +244,36 @@ class Simulator:
             link.go_on(discard=True)
         self.talk.clear()
         self.field.stop_pressed = False
-        self.payments.reading_card = self.payments.prompting = False
+        self.commands.reader.reading_card = False
+        self.commands.till.prompting = False
+        self.upkeep.end()
+        self._deaf_until = 0.0
         self.screen.blank()
 
-    async def power_on(self) -> None:
-        if self.powered:
-            raise ControlError("the terminal has power already")
+    def power_on(self) -> None:
         if self.line is not None:
+            if self.switches.baud_after_reboot == str(BAUD_OF_FALLBACK):
+                self.store.memory.baud = BAUD_OF_FALLBACK
+                self.store.save()
+                self.line.set_baud(BAUD_OF_FALLBACK, BITS_PER_CHAR)
             self.line.power_on()
         for link in self._links:
             link.reset()
         self._power_up()
 
-    def unplug(self) -> None:
-        self._pty().unplug()
+    def reboot(self, off_s: float | None = None) -> None:
+        """Power off now, on again after `off_s`. Returns at once: it may be called by the very
+        dialogue that it ends."""
+        self._later(self._reboot(self.switches.reboot_s if off_s is None else off_s))
 
-    def replug(self) -> Answer:
-        self._pty().replug()
-        return {"slave": self._pty().slave_name}
+    async def _reboot(self, off_s: float) -> None:
+        await self.power_off()
+        await asyncio.sleep(off_s)
+        if not self.powered:
+            self.power_on()
 
-    def _pty(self) -> PtyLine:
-        if self.line is None:
-            raise ControlError("there is no pty; start with --link")
-        return self.line
-
-    def hold(self, at: str) -> None:
-        self.points.arm(at)
-
-    async def wait(self, at: str, timeout_s: float = WAIT_S) -> Answer:
-        try:
-            await self.points.wait(at, timeout_s)
-        except TimeoutError:
-            passed = ", ".join(list(self.points.trace)[-12:])
-            raise ControlError(f"not at {at} after {timeout_s} s; last steps: {passed}") from None
-        return {"held_at": at}
-
-    def resume(self, break_link: bool = False) -> None:
-        """Go on. What the ECR sent meanwhile is looked at now; with `break_link` it is lost, and the
-        dialogue ends as after a broken link."""
-        self.points.resume(break_link=break_link)
-
-    def fault(self, name: str, count: int = 1, card: str = "visa") -> Answer:
-        if card not in CARDS:
-            raise ControlError(f"no card {card!r}")
-        self.faults.collision_card = card
-        self.faults.set(name, count)
-        return {"faults": self.faults.active()}
-
-    def clear_faults(self) -> None:
-        self.faults.clear()
-
-    def refuse(self, command: str, code: int, count: int = 1) -> None:
-        """The next `count` of `command` (reserve, capture, ...) end with this code."""
-        if command not in COMMANDS.values():
-            raise ControlError(f"no command {command!r}")
-        if not 0 < code <= 0xFF:
-            raise ControlError("a code is a number from 1 to 255")
-        self.bank.refusals[command] = [code] * count
-
-    def set(self, **switches: Any) -> Answer:
-        for name, value in switches.items():
-            self.switches.change(name, value)
-        return {"switches": self.switches.as_json()}
-
-    def _collide(self, card: str) -> None:
-        self.tap(card)
-
-    def state(self) -> Answer:
-        memory = self.store.memory
-        pending = memory.pending
-        card = self.field.present()
-        return {
-            "powered": self.powered,
-            "screen": self.screen.lines,
-            "registered": memory.registered,
-            "config": f"{memory.config:02x}",
-            "status": self.switches.status,
-            "tid": memory.tid,
-            "turnover": memory.turnover,
-            "reading_card": self.payments.reading_card,
-            "prompting": self.payments.prompting,
-            "card": card.name if card else None,
-            "open_holds": [asdict(hold) for hold in memory.holds],
-            "pending": None
-            if pending is None
-            else {"kind": pending.kind, "receipt": pending.receipt},
-            "last_receipt": memory.next_receipt - 1,
-            "last_result": memory.last_result,
-            "auto_reversals": self.bank.auto_reversals,
-            "armed": self.points.armed,
-            "held_at": self.points.held_at,
-            "trace": list(self.points.trace),
-            "bytes_in": self.line.received_bytes if self.line else 0,
-            "commands": dict(self.talk.received),
-            "messages": dict(self.talk.sent),
-            "faults": self.faults.active(),
-            "switches": self.switches.as_json(),
-        }
-
-    def ledger(self) -> Answer:
-        """What the acquirer has booked, oldest first."""
-        return {"rows": self.store.rows()}
+    def _later(self, what: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(what)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+        task.add_done_callback(self._on_work_done)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +26,9 @@ TRACE_MAX = 999_999
 
 @dataclass(slots=True)
 class Hold:
-    """An open pre-authorisation. `date` is MMDD, `time` HHMMSS, `card` a name of the card table."""
+    """An open pre-authorisation; also what else was approved for a card (a payment, a refund).
+    `date` is MMDD, `time` HHMMSS, `card` a name of the card table, `born` the approval in ISO form,
+    `tid` the terminal it was made at. `expired`: the bank has freed it, the terminal does not know."""
 
     receipt: int
     trace: int
@@ -36,19 +39,44 @@ class Hold:
     aid: str
     date: str
     time: str
+    born: str = ""
+    tid: str = ""
+    increments: int = 0
+    expired: bool = False
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Receipt numbers alone are given again."""
+        return self.receipt, self.trace
+
+
+@dataclass(slots=True)
+class Booking:
+    """What the turnover store of the current batch holds: payment, capture or refund."""
+
+    kind: str
+    receipt: int
+    trace: int
+    amount_minor: int
+    hold: Hold
+    reversed: bool = False
 
 
 @dataclass(slots=True)
 class Pending:
     """A transaction that the host has done and the ECR has not yet answered for."""
 
-    kind: str  # hold | capture | release
+    kind: (
+        str  # hold | increment | payment | refund | capture | release | reversal | foreign_release
+    )
     receipt: int
     trace: int
     amount_minor: int
     result: str  # the 04 0F, hexadecimal
     hold: Hold
     rows: list[Row] = field(default_factory=list)  # booked at the commit point
+    sync: bool = False  # the ECR follows the last receipt number (1F1F)
+    reverses: int | None = None  # receipt of the booking that a reversal takes back
 
 
 @dataclass(slots=True)
@@ -64,12 +92,23 @@ class Memory:
     sends_currency: bool = False
     ecr_commands: list[str] = field(default_factory=list)
     charset: int = 0xFF
+    language: int = 0x01
+    printer_width: int | None = None
+    max_apdu: int | None = None
+    baud: int | None = None  # set by 08 40
     clock_offset_s: float = 0.0
+    world_offset_s: float = 0.0  # how far a test has advanced everybody's time
+    day_opened: str = ""
+    setup_due: list[str] = field(default_factory=list)  # diagnosis, initialise
     holds: list[Hold] = field(default_factory=list)
-    totals: dict[str, list[int]] = field(default_factory=dict)  # card type -> [count, sum]
-    first_receipt: int | None = None
-    last_receipt: int | None = None
+    foreign: list[Hold] = field(default_factory=list)  # at the acquirer, unknown to this terminal
+    bookings: list[Booking] = field(default_factory=list)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    configuration: dict[str, str] = field(default_factory=dict)  # tags of 08 13, hexadecimal
     last_result: str | None = None  # the last stored 04 0F, hexadecimal
+    last: Pending | None = None  # the last transaction that became final
+    receipt_last: int = 0
+    receipt_before: int = 0
     pending: Pending | None = None
     rows_due: list[Row] = field(default_factory=list)
 
@@ -81,9 +120,18 @@ def _memory(data: dict[str, Any]) -> Memory:
         raise ValueError(f"unknown keys in the store: {', '.join(sorted(unknown))}")
     memory = Memory(**data)
     memory.holds = [Hold(**hold) for hold in data.get("holds", [])]
-    if pending := data.get("pending"):
-        memory.pending = Pending(**{**pending, "hold": Hold(**pending["hold"])})
+    memory.foreign = [Hold(**hold) for hold in data.get("foreign", [])]
+    memory.bookings = [
+        Booking(**{**booking, "hold": Hold(**booking["hold"])})
+        for booking in data.get("bookings", [])
+    ]
+    memory.pending = _pending(data.get("pending"))
+    memory.last = _pending(data.get("last"))
     return memory
+
+
+def _pending(data: dict[str, Any] | None) -> Pending | None:
+    return Pending(**{**data, "hold": Hold(**data["hold"])}) if data else None
 
 
 class Store:
@@ -92,10 +140,12 @@ class Store:
 
     def __init__(self, path: Path, ledger: Path, tid: str, currency: str) -> None:
         self.path, self.ledger = path, ledger
+        self.skew_s: Callable[[], float] = lambda: 0.0
         if path.exists():
             self.memory = _load(path)
         else:
             self.memory = Memory(tid=tid, currency=currency)
+            self.memory.day_opened = self.world_now().isoformat()
             self.save()
         ledger.touch()
         self._book_due()
@@ -119,8 +169,9 @@ class Store:
         self.memory.rows_due = []
 
     def _book_due(self) -> None:
-        booked = {row["id"] for row in self.rows()[-LEDGER_TAIL_ROWS:]}
-        self._append([row for row in self.memory.rows_due if row["id"] not in booked])
+        due = self.memory.rows_due
+        booked = {row["id"] for row in self.rows()[-max(LEDGER_TAIL_ROWS, len(due)) :]}
+        self._append([row for row in due if row["id"] not in booked])
         self.memory.rows_due = []
 
     def _append(self, rows: list[Row]) -> None:
@@ -140,45 +191,56 @@ class Store:
                 file.truncate(len(whole.encode()))
         return [json.loads(line) for line in whole.splitlines()]
 
-    def next_numbers(self) -> tuple[int, int]:
-        """A new receipt number (1 to 9999) and trace number, both wrap round."""
+    def next_numbers(
+        self, *, keep_receipt: int | None = None, skip_open: bool = True
+    ) -> tuple[int, int]:
+        """A new receipt number (1 to 9999) and trace number; both wrap round. `skip_open`: numbers of
+        open holds are not given again. `keep_receipt`: only the trace is new."""
         memory = self.memory
-        receipt, trace = memory.next_receipt, memory.next_trace
-        memory.next_receipt = receipt % RECEIPT_MAX + 1
+        trace = memory.next_trace
         memory.next_trace = trace % TRACE_MAX + 1
+        if keep_receipt is not None:
+            return keep_receipt, trace
+        taken = {hold.receipt for hold in memory.holds} if skip_open else set()
+        receipt = memory.next_receipt
+        while receipt in taken:
+            receipt = receipt % RECEIPT_MAX + 1
+        memory.next_receipt = receipt % RECEIPT_MAX + 1
         return receipt, trace
+
+    def world_now(self) -> datetime:
+        """The time at the acquirer."""
+        return datetime.now() + timedelta(seconds=self.memory.world_offset_s)
 
     def now(self) -> datetime:
         """The terminal's own clock."""
-        return datetime.now() + timedelta(seconds=self.memory.clock_offset_s)
+        return self.world_now() + timedelta(seconds=self.memory.clock_offset_s + self.skew_s())
 
     def hold(self, receipt: int) -> Hold | None:
-        return next((hold for hold in self.memory.holds if hold.receipt == receipt), None)
+        """The newest open hold of this number."""
+        found = [hold for hold in self.memory.holds if hold.receipt == receipt]
+        return found[-1] if found else None
 
     def row(
-        self,
-        kind: str,
-        receipt: int,
-        trace: int,
-        hold: Hold,
-        amount_minor: int,
-        released_minor: int | None = None,
+        self, kind: str, receipt: int, trace: int, hold: Hold, amount_minor: int, **more: Any
     ) -> Row:
-        row: Row = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        """One movement at the acquirer. `hold` is what it belongs to; `more` goes in as it is."""
+        memory = self.memory
+        now = datetime.now(UTC) + timedelta(seconds=memory.world_offset_s)
+        tid = hold.tid or memory.tid
+        return {
+            "time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "kind": kind,
             "receipt": receipt,
             "trace": trace,
-            "turnover": self.memory.turnover,
+            "turnover": memory.turnover,
             "hold_receipt": hold.receipt,
             "amount_minor": amount_minor,
             "currency": hold.currency,
-            "tid": self.memory.tid,
-            "id": f"{self.memory.tid}-{self.memory.turnover}-{receipt}-{trace}-{kind}",
+            "tid": tid,
+            "id": f"{tid}-{memory.turnover}-{receipt}-{trace}-{kind}",
+            **more,
         }
-        if released_minor is not None:
-            row["released_minor"] = released_minor
-        return row
 
 
 def _load(path: Path) -> Memory:

@@ -455,7 +455,7 @@ def test_end_of_day_with_an_open_hold(
     bench.hold("mastercard", 2500)
     bench.ask("set", eod_open_holds=rule)
     assert bench.ecr.command("065003123456").kinds == ["040f", "060f"]
-    assert bench.kinds() == ["hold", *kinds]
+    assert bench.kinds() == ["hold", *kinds, "end_of_day"]
     assert len(bench.state()["open_holds"]) == still_open
 
 
