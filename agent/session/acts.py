@@ -59,6 +59,11 @@ def asks_first(s: Session, e: Event) -> bool:
     return contradicted(s, e) or e.text("reason") == "unknown_hold"
 
 
+def booked_otherwise(s: Session, _: Event) -> bool:
+    """The terminal says that it charged another amount than it was told to."""
+    return s.booked_minor is not None and s.booked_minor != s.to_capture_minor
+
+
 def first_try(s: Session, _: Event) -> bool:
     """Found open for the first time: sent again at once. Later only on the retry schedule, so that a
     terminal that breaks every dialogue is not hammered."""
@@ -246,6 +251,12 @@ def _outcome(s: Session, outcome: str, refusal: Json) -> Session:
 def captured(s: Session, e: Event) -> Session:
     s = evidence(s, e) if "result" in e.data else s
     return _outcome(s, "captured", {})
+
+
+def captured_otherwise(s: Session, e: Event) -> Session:
+    """Money has moved, so nothing is sent again; a person has to look."""
+    s = captured(s, e)
+    return replace(s, why=f"booked {s.booked_minor}, told to charge {s.to_capture_minor}")
 
 
 def released(s: Session, e: Event) -> Session:

@@ -81,6 +81,15 @@ def _disputed(session: Session, answer: Answer) -> bool:
     return receipt in answer.open_receipts and receipt in answer.known_open
 
 
+def _same_card(last: LastSeen, session: Session) -> bool:
+    """An equal amount on another card is a coincidence."""
+    for name in ("card_last4", "card_name"):
+        ours, theirs = session.card.get(name), last.details.get(name)
+        if ours and theirs and ours != theirs:
+            return False
+    return True
+
+
 def judge_hold(session: Session, answer: Answer) -> Judgement | None:
     """HOLD_FOUND, HOLD_ABSENT, or None while it cannot be told."""
     if not same_terminal(session, answer) or _disputed(session, answer):
@@ -95,7 +104,9 @@ def judge_hold(session: Session, answer: Answer) -> Judgement | None:
             return Judgement(E.HOLD_FOUND, found)
         if not answer.complete:
             return None
-        return Judgement(E.HOLD_ABSENT, {"why": "the terminal does not list the hold"})
+        # It was approved, and now it is gone: reversed by the terminal, or charged by an end of day that
+        # was not ours. Only a person can tell (design §2 rule 2).
+        return Judgement(E.VANISHED, {"why": "the terminal no longer lists the approved hold"})
     strangers = [r for r in answer.open_receipts if r not in answer.known_open]
     if not strangers and not answer.complete:
         return None
@@ -129,12 +140,12 @@ def judge_release(session: Session, answer: Answer) -> Judgement | None:
 
 
 def _judge_end(session: Session, answer: Answer, amounts_minor: frozenset[int]) -> Judgement | None:
-    if not same_terminal(session, answer) or _disputed(session, answer):
+    if not session.hold or not same_terminal(session, answer) or _disputed(session, answer):
         return None
     if session.hold.get("receipt") in answer.open_receipts:
         return Judgement(E.STILL_OPEN, {"how": "listed as open"})
     last = _explains(answer, session)
-    if last is not None and last.amount_minor in amounts_minor:
+    if last is not None and last.amount_minor in amounts_minor and _same_card(last, session):
         return Judgement(
             E.CONFIRMED,
             {

@@ -18,6 +18,10 @@ DAY_MS = 24 * HOUR_MS
 # advice for unattended chargers is the same.
 RETRY_STEPS: tuple[tuple[int, int], ...] = ((5, MINUTE_MS), (24, HOUR_MS), (7, DAY_MS))
 
+# So long a connector is kept for a hold that nobody knows of; then the session is listed for a person and
+# the connector is free again.
+HOLD_UNCLEAR_MS = 10 * MINUTE_MS
+
 
 def retry_after_ms(attempts: int, steps: tuple[tuple[int, int], ...] = RETRY_STEPS) -> int:
     """The pause before the next try after `attempts` failed ones. After the last step the last pause
@@ -51,6 +55,8 @@ def deadline(s: Session, policy: Policy) -> Deadline | None:
         return Deadline(E.CONNECTION_TIMEOUT, policy.connection_timeout_ms, {"why": "no car"})
     if s.state is S.STARTING:
         return Deadline(E.STOP, policy.start_timeout_ms, {"reason": "car draws nothing"})
+    if s.state is S.HOLD_UNCLEAR:
+        return Deadline(E.VANISHED, HOLD_UNCLEAR_MS, {"why": "the terminal could not tell"})
     if s.state in (S.CAPTURE_DUE, S.RELEASE_DUE):
         return Deadline(E.RETRY_DUE, retry_after_ms(s.attempts, policy.retry_steps), {})
     return None

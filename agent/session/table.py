@@ -60,6 +60,7 @@ HOLD: tuple[Row, ...] = (
     Row(E.HOLD_FOUND, S.HOLD_UNCLEAR, S.RELEASING, acts.approved_blindly, acts.found_no_amount),
     Row(E.HOLD_FOUND, S.HOLD_UNCLEAR, S.HELD, acts.approved),
     Row(E.HOLD_ABSENT, S.HOLD_UNCLEAR, S.SETTLED, acts.never_held),
+    Row(E.VANISHED, S.HOLD_UNCLEAR, S.UNRESOLVED, acts.vanished),
     *_stay(E.BOUND, BEFORE_ENERGY, acts.bound),
     *_stay(E.PLUGGED, (S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR), acts.plugged),
     *_stay(E.UNPLUGGED, BEFORE_ENERGY, acts.unplugged),
@@ -90,6 +91,7 @@ SETTLEMENT: tuple[Row, ...] = (
     Row(E.RECORDED, S.RECORDING, S.RELEASING, acts.recorded_session),
     *_stay(E.EVIDENCE, (S.CAPTURING, S.RELEASING), acts.evidence),
     # capture
+    Row(E.SETTLED, S.CAPTURING, S.UNRESOLVED, acts.captured_otherwise, acts.booked_otherwise),
     Row(E.SETTLED, S.CAPTURING, S.SETTLED, acts.captured),
     Row(E.NOT_SENT, S.CAPTURING, S.CAPTURE_UNCLEAR, acts.explain, acts.contradicted),
     Row(E.NOT_SENT, S.CAPTURING, S.CAPTURE_DUE, acts.not_executed),

@@ -51,11 +51,11 @@ HOLDS: list[tuple[str, Session, Answer, E | None]] = [
     # evidence stored: the list of open holds decides
     ("seen, listed", SEEN, answer((OURS,)), E.HOLD_FOUND),
     ("seen, listed with others", SEEN, answer((5, OURS, 9)), E.HOLD_FOUND),
-    ("seen, not listed", SEEN, answer(), E.HOLD_ABSENT),
-    ("seen, only others listed", SEEN, answer((5, 9)), E.HOLD_ABSENT),
-    ("seen, a last result says nothing", SEEN, answer((), last(5000, HOLD)), E.HOLD_ABSENT),
+    ("seen, not listed", SEEN, answer(), E.VANISHED),
+    ("seen, only others listed", SEEN, answer((5, 9)), E.VANISHED),
+    ("seen, a last result says nothing", SEEN, answer((), last(5000, HOLD)), E.VANISHED),
     ("seen, claimed by another session too", SEEN, answer((OURS,), known_open=(OURS,)), None),
-    ("seen, claimed but not listed", SEEN, answer((), known_open=(OURS,)), E.HOLD_ABSENT),
+    ("seen, claimed but not listed", SEEN, answer((), known_open=(OURS,)), E.VANISHED),
     ("seen, another terminal", SEEN, answer((OURS,), terminal_id="99"), None),
     ("seen, another terminal without it", SEEN, answer((), terminal_id="99"), None),
     ("seen, a terminal without a name", SEEN, answer((OURS,), terminal_id=None), E.HOLD_FOUND),
@@ -300,3 +300,17 @@ def test_a_reference_without_numbers_is_like_no_other() -> None:
     assert ref_key({"receipt": "231"}) == (-1, None)
     assert ref_key({"receipt": 231}) == (231, None)
     assert ref_key(HOLD) == (231, 975)
+
+
+def test_an_equal_amount_on_another_card_confirms_nothing() -> None:
+    ours = replace(CAPTURE, card={"card_name": "Visa", "card_last4": "1111"})
+    other = judge_capture(ours, answer((), last(480, RESULT, card_last4="9999")))
+    same = judge_capture(ours, answer((), last(480, RESULT, card_last4="1111")))
+    assert other is not None
+    assert other.event is E.VANISHED
+    assert same is not None
+    assert same.event is E.CONFIRMED
+
+
+def test_an_end_of_a_hold_that_was_never_known_is_not_judged() -> None:
+    assert judge_release(replace(RELEASE, hold={}), answer((), last(0, RESULT))) is None

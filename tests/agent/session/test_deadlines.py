@@ -16,6 +16,7 @@ from agent.session.deadlines import (
 
 POLICY = Policy(connection_timeout_ms=120_000, start_timeout_ms=600_000)
 WAITING = {
+    S.HOLD_UNCLEAR: (E.VANISHED, 10 * MINUTE_MS, S.UNRESOLVED),
     S.HELD: (E.CONNECTION_TIMEOUT, 120_000, S.RELEASING),
     S.STARTING: (E.STOP, 600_000, S.STOPPING),
     S.CAPTURE_DUE: (E.RETRY_DUE, MINUTE_MS, S.CAPTURING),

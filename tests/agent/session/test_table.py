@@ -37,6 +37,7 @@ MATRIX: dict[str, dict[str, str]] = {
     "hold_unclear": {
         "hold_found": "held releasing",
         "hold_absent": "settled",
+        "vanished": "unresolved",
         "bound": "hold_unclear",
         "plugged": "hold_unclear",
         "unplugged": "hold_unclear",
@@ -83,7 +84,7 @@ MATRIX: dict[str, dict[str, str]] = {
     "recording": {"recorded": "capturing releasing", "restarted": "recording"},
     "capturing": {
         "evidence": "capturing",
-        "settled": "settled",
+        "settled": "settled unresolved",
         "not_sent": "capture_due capture_unclear",
         "unclear": "capture_unclear",
         "refused": "unresolved capture_unclear",
@@ -150,6 +151,7 @@ SESSION_VARIANTS: tuple[dict[str, Any], ...] = (
     {"cost_minor": 0},
     {"cost_minor": 480, "held_minor": 5000, "price": PRICE},
     {"result": RESULT},
+    {"booked_minor": 4891, "cost_minor": 109, "held_minor": 5000},
     {"outcome": "unknown", "cost_minor": 480, "held_minor": 5000},
     {"outcome": "unknown", "cost_minor": 0, "held_minor": 5000},
     {"outcome": "unknown", "cost_minor": None},
