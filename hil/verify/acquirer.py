@@ -8,19 +8,41 @@ from typing import Any
 
 from hil.verify.evidence import NOTE, Evidence, Finding, Movement
 
-ENDS = ("capture", "release", "auto_reversal")
+ENDS = ("capture", "release", "auto_reversal", "reversal", "expiry")
+# Taking these back touches no hold.
+NO_HOLD = ("payment", "refund")
+# Closes a batch; its totals are the reconciliation's business.
+NO_MOVEMENT = ("end_of_day",)
 
 
 @dataclass(slots=True)
 class Hold:
-    """A hold and everything that was booked on it."""
+    """A hold and everything that was booked on it. `raises`: increments that were not taken back."""
 
     start: Movement
     ends: list[Movement] = field(default_factory=list)
+    raises: list[Movement] = field(default_factory=list)
+
+    @property
+    def amount_minor(self) -> int:
+        return self.start.amount_minor + sum(each.amount_minor for each in self.raises)
 
     @property
     def captured_minor(self) -> int:
-        return sum(end.amount_minor for end in self.ends if end.kind == "capture")
+        """What the card is charged in the end."""
+        charged = sum(end.amount_minor for end in self.ends if end.kind == "capture")
+        return charged - sum(end.amount_minor for end in self.ends if end.kind == "reversal")
+
+    def add(self, movement: Movement) -> None:
+        if movement.kind == "increment":
+            self.raises.append(movement)
+        elif movement.reverses == "increment":
+            self.raises = [each for each in self.raises if each.trace != movement.trace]
+        elif movement.kind == "auto_reversal" and movement.reverses in ("capture", "release"):
+            # The terminal undid its last end by itself: the hold is open again.
+            self.ends = [each for each in self.ends if each.trace != movement.trace]
+        else:
+            self.ends.append(movement)
 
     @property
     def taken_back(self) -> bool:
@@ -62,28 +84,33 @@ def group(movements: Iterable[Movement]) -> tuple[list[Hold], list[Movement]]:
         if movement.kind == "hold":
             latest[key] = Hold(movement)
             holds.append(latest[key])
-        elif movement.kind in ENDS and key in latest:
-            latest[key].ends.append(movement)
-        else:
+        elif (
+            movement.kind in (*ENDS, "increment")
+            and movement.reverses not in NO_HOLD
+            and key in latest
+        ):
+            latest[key].add(movement)
+        elif movement.kind not in NO_MOVEMENT:
             orphans.append(movement)
     return holds, orphans
 
 
 def _check_hold(hold: Hold) -> Iterator[Finding]:
     start, name = hold.start, hold.start.name
-    if len(hold.ends) > 1:
-        what = ", ".join(f"{end.kind} {end.amount_minor}" for end in hold.ends)
-        yield Finding("hold_ended_twice", name, f"ended {len(hold.ends)} times: {what}")
-    if hold.captured_minor > start.amount_minor:
-        text = f"captured {hold.captured_minor} of {start.amount_minor}"
+    final = [end for end in hold.ends if end.kind != "reversal"]
+    if len(final) > 1:
+        what = ", ".join(f"{end.kind} {end.amount_minor}" for end in final)
+        yield Finding("hold_ended_twice", name, f"ended {len(final)} times: {what}")
+    if hold.captured_minor > hold.amount_minor:
+        text = f"captured {hold.captured_minor} of {hold.amount_minor}"
         yield Finding("captured_over_held", name, text)
-    for end in hold.ends:
+    for end in final:
         if end.currency != start.currency:
             yield Finding("currency_differs", name, f"{start.currency}, ended in {end.currency}")
         back = end.released_minor if end.kind == "capture" else end.amount_minor
         captured = end.amount_minor if end.kind == "capture" else 0
-        if back is None or captured + back != start.amount_minor:
-            text = f"{end.kind}: {captured} captured and {back} released of {start.amount_minor}"
+        if back is None or captured + back != hold.amount_minor:
+            text = f"{end.kind}: {captured} captured and {back} released of {hold.amount_minor}"
             yield Finding("split_differs", name, text)
 
 
@@ -106,8 +133,8 @@ def _compare(hold: Hold, session: dict[str, Any]) -> Iterator[Finding]:
         return
     if session["currency"] != start.currency:
         yield Finding("currency_differs", where, f"{session['currency']}, held in {start.currency}")
-    if session["held_minor"] != start.amount_minor:
-        text = f"agent says {session['held_minor']}, acquirer {start.amount_minor}"
+    if session["held_minor"] != hold.amount_minor:
+        text = f"agent says {session['held_minor']}, acquirer {hold.amount_minor}"
         yield Finding("held_differs", where, text)
     closed = session["state"] == "closed"
     if not hold.ends:
@@ -120,7 +147,7 @@ def _compare(hold: Hold, session: dict[str, Any]) -> Iterator[Finding]:
     if session["captured_minor"] != captured:
         text = f"agent says {session['captured_minor']}, acquirer {captured}"
         yield Finding("captured_differs", where, text)
-    released = start.amount_minor - captured
+    released = hold.amount_minor - captured
     if session["released_minor"] != released:
         text = f"agent says {session['released_minor']}, acquirer {released}"
         yield Finding("released_differs", where, text)

@@ -85,9 +85,9 @@ def lines(evidence: Evidence, findings: list[Finding]) -> list[str]:
         rows.append(
             (
                 f"{start.tid}/{start.turnover}/{start.receipt}",
-                f"{start.amount_minor} {start.currency}",
+                f"{hold.amount_minor} {start.currency}",
                 str(captured) if ended else "-",
-                str(start.amount_minor - captured) if ended else "-",
+                str(hold.amount_minor - captured) if ended else "-",
                 ", ".join(end.kind for end in hold.ends) or "open",
             )
         )

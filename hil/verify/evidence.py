@@ -32,7 +32,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """One line of the acquirer's ledger. `kind`: hold, capture, release, auto_reversal."""
+    """One line of the acquirer's ledger. `kind`: hold, increment, capture, release, auto_reversal,
+    reversal, expiry, payment, refund, end_of_day. `reverses`: the kind a reversal takes back."""
 
     kind: str
     receipt: int
@@ -43,6 +44,7 @@ class Movement:
     released_minor: int | None
     currency: str
     tid: str
+    reverses: str = ""
 
     @property
     def name(self) -> str:

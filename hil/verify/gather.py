@@ -107,6 +107,7 @@ def movements(text: str) -> list[Movement]:
                     released_minor=None if released is None else int(released),
                     currency=ISO_4217.get(str(row["currency"]), str(row["currency"])),
                     tid=str(row["tid"]),
+                    reverses=str(row.get("reverses") or ""),
                 )
             )
         except (KeyError, TypeError, ValueError) as error:

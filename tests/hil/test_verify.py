@@ -250,6 +250,49 @@ def test_a_hold_that_the_terminal_undid_was_not_held(world: World) -> None:
     assert "held_differs" in {f.code for f in check(never_undone)}
 
 
+def raised(e: Evidence) -> None:
+    """Session s1's hold was raised by 10.00 and captured of the whole; one more raise was undone."""
+    e.movements[1:1] = [
+        movement("increment", 20, 1, amount_minor=1000),
+        movement("increment", 21, 1, amount_minor=700),
+        movement("auto_reversal", 21, 1, amount_minor=700, reverses="increment"),
+    ]
+    _amend(e.movements, 4, released_minor=4936)
+    e.sessions[0] |= {"held_minor": 6000, "released_minor": 4936}
+
+
+def test_a_hold_is_what_its_increments_made_it(world: World) -> None:
+    evidence = world.evidence()
+    raised(evidence)
+    assert not {"held_differs", "split_differs", "released_differs"} & {
+        f.code for f in check(evidence)
+    }
+    assert "movement_without_hold" not in {f.code for f in check(evidence)}
+    kept = world.evidence()
+    raised(kept)
+    del kept.movements[3]
+    assert {"held_differs", "split_differs"} <= {f.code for f in check(kept)}
+
+
+def test_ends_that_were_undone_reversals_and_ends_of_day(world: World) -> None:
+    fine = world.evidence()
+    fine.movements[2:2] = [
+        movement("auto_reversal", 2, 1, amount_minor=1064, reverses="capture"),
+        movement("capture", 30, 1, amount_minor=1064, released_minor=3936),
+    ]
+    fine.movements.append(movement("end_of_day", 30, 0))
+    assert [f.code for f in check(fine)] == ["hold_taken_back"]
+    given_back = world.evidence()
+    given_back.movements.append(movement("reversal", 31, 1, amount_minor=1064, reverses="capture"))
+    assert "captured_differs" in {f.code for f in check(given_back)}
+    expired = world.evidence()
+    expired.movements[1] = movement("expiry", 1, 1)
+    assert "captured_differs" in {f.code for f in check(expired)}
+    charged = world.evidence()
+    charged.movements.append(movement("payment", 32, 32))
+    assert "movement_without_hold" in {f.code for f in check(charged)}
+
+
 # --- planted lies: each must be found, by name ------------------------------------------------------
 
 
