@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from support.virtual_loop import VirtualLoop
-from support.zvt_peer import UID, WIRES, Cable, Manners
+from support.zvt_peer import UID, Cable, Manners
+from support.zvt_wires import WIRES
 
 from agent.ports import (
     CardKind,
