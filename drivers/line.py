@@ -88,8 +88,8 @@ def _open(spec: LineSpec) -> Any:
         raise LineLost(f"{spec.port}: framing {spec.framing!r}; expected such as 8N1")
     bits, parity, stop = int(framing[1]), framing[2], int(framing[3])
     if _is_pty(spec.port):
-        # The kernel drops parity on a pty, and a second open then fails with EINVAL.
-        parity = "N"
+        # The kernel drops parity and seven bits on a pty, and a second open then fails with EINVAL.
+        bits, parity = 8, "N"
     try:
         port = serial.serial_for_url(
             spec.port,
@@ -113,7 +113,7 @@ def _open(spec: LineSpec) -> Any:
 def _explain(spec: LineSpec, error: Exception) -> str:
     where = f"{spec.port} ({spec.baud} {spec.framing})"
     code = getattr(error, "errno", None)
-    text = str(error)
+    text = str(error.args[-1] if isinstance(error, termios.error) else error)
     if code == errno.ENOENT or "No such file" in text:
         return f"{where}: no such device; check the cable and the name (ls -l /dev/serial/by-id)"
     if code == errno.EACCES or "Permission denied" in text:

@@ -76,6 +76,7 @@ class _At(Enum):
     OVER = auto()
 
 
+_ENDED = (_At.LAST_ANSWER, _At.ABORT_ANSWER)
 _STARTED = (_At.RUNNING, _At.DECIDING, _At.LAST_ANSWER)
 
 
@@ -152,7 +153,7 @@ class Dialogue:
         if self.over:
             return []
         if self._until is not None and now >= self._until:
-            if self._at in (_At.LAST_ANSWER, _At.ABORT_ANSWER):
+            if self._at in _ENDED:
                 return self._finish()
             return self._break(f"no end after {DIALOGUE_MS_MAX // 1000} s")
         if self._deadline is None or now < self._deadline:
@@ -190,8 +191,10 @@ class Dialogue:
         self._try_abort(now)
 
     def lost(self, why: str) -> list[DialogueEvent]:
-        """The line is gone."""
-        return [] if self.over else self._break(why)
+        """The line is gone. After the terminal's last word that changes nothing."""
+        if self.over:
+            return []
+        return self._finish() if self._at in _ENDED else self._break(why)
 
     # --- link -------------------------------------------------------------------------------------
 

@@ -317,6 +317,14 @@ def test_after_the_end_nothing_changes_it(message: str) -> None:
     assert [type(e).__name__ for e in talk.events] == ["Evidence", "Completed"]
 
 
+def test_a_line_lost_after_the_end_changes_nothing() -> None:
+    talk = Talk().pt(OK, RESULT).decide(True)
+    talk.deaf = True
+    talk.pt(END)
+    (outcome,) = talk.dialogue.lost("unplugged")
+    assert isinstance(outcome, Completed)
+
+
 def test_our_answer_to_a_result_is_never_heard() -> None:
     talk = Talk().pt(OK, RESULT)
     talk.deaf = True
