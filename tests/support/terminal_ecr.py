@@ -157,7 +157,7 @@ class Ecr:
         apdu = bytes.fromhex(text)
         self.send(apdu)
         told = Told(self.receive().hex())
-        only_answer = ("06e0", "0602", "06b0")
+        only_answer = ("06e0", "0602", "06b0", "06c5", "0840", "0850")
         if told.answer != OK.hex() or apdu[:2].hex() in only_answer:
             return told
         self.listen(told, answers, timeout_s, card_read=apdu[:2] == b"\x06\xc0")
@@ -198,6 +198,24 @@ class Ecr:
 
     def release_part(self, receipt: int, minor: int, **how: Any) -> Told:
         return self.command(f"06230d87{receipt:04d}04{minor:012d}490978", **how)
+
+    def pay(self, minor: int, more: str = "", **how: Any) -> Told:
+        data = f"04{minor:012d}4909781940{more}"
+        return self.command(f"0601{len(data) // 2:02x}{data}", timeout_s=8, **how)
+
+    def fields(self, control: str, *parts: str, **how: Any) -> Told:
+        """A command of these parts (hexadecimal; spaces are for the reader)."""
+        data = "".join(parts).replace(" ", "")
+        size = len(data) // 2
+        length = f"{size:02x}" if size < 255 else "ff" + size.to_bytes(2, "little").hex()
+        return self.command(control + length + data, **how)
+
+    def end_of_day(self, **how: Any) -> Told:
+        return self.command(f"065003{PASSWORD}", **how)
+
+    def status(self) -> int:
+        """The status byte of 05 01."""
+        return int(self.command(f"050105{PASSWORD}0302").messages[0][6:8], 16)
 
     def cancel(self, receipt: int, **how: Any) -> Told:
         return self.command(f"062508194087{receipt:04d}490978", **how)
