@@ -292,12 +292,14 @@ class Rig:
             *("--station-key", str(self.station_key)),
         )
 
-    def start_terminal(self) -> None:
+    def start_terminal(self, name: str = "terminal") -> None:
+        """Its port is the path `name`. All terminals have the same acquirer."""
         self._start(
             "terminal",
-            *("--link", str(self.path("terminal")), "--store", str(self.path("terminal.store"))),
+            *("--link", str(self.path(name)), "--store", str(self.path(f"{name}.store"))),
             *("--ledger", str(self.acquirer_ledger)),
             *self._terminal_options,
+            name=name,
         )
 
     def start_charger(self) -> None:
@@ -307,8 +309,10 @@ class Rig:
             *self._charger_options,
         )
 
-    def _start(self, name: str, *options: str) -> None:
-        command = [sys.executable, "-m", "hil", name, "--control", str(self.socket(name)), *options]
+    def _start(self, kind: str, *options: str, name: str = "") -> None:
+        name = name or kind
+        control = ("--control", str(self.socket(name)))
+        command = [sys.executable, "-m", "hil", kind, *control, *options]
         process = Process(name, command, self.path(f"{name}.log"))
         self._processes.append(process)
         process.await_ready()
@@ -326,17 +330,19 @@ class Rig:
             process.stop()
             self._processes.remove(process)
 
-    def screen(self) -> list[str]:
+    def screen(self, terminal: str = "terminal") -> list[str]:
         """What the terminal shows now."""
-        lines: list[str] = self.tell("terminal", "state")["screen"]
+        lines: list[str] = self.tell(terminal, "state")["screen"]
         return lines
 
-    def wait_screen(self, words: str, timeout_s: float = READY_S) -> list[str]:
+    def wait_screen(
+        self, words: str, timeout_s: float = READY_S, terminal: str = "terminal"
+    ) -> list[str]:
         """Until the terminal shows `words`; what it shows then."""
         seen: list[str] = []
 
         def shown() -> bool:
-            seen[:] = self.screen()
+            seen[:] = self.screen(terminal)
             return words in " ".join(line.strip() for line in seen)
 
         self.until(shown, f"the terminal to show {words!r}", timeout_s)

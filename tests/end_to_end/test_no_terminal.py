@@ -1,5 +1,7 @@
-"""A serial port that is missing, busy or no terminal: one clear line, the agent is up, the station out of
-order for payment, tries with growing pauses, and recovers by itself."""
+"""Serial ports that are missing, busy or lead to no terminal: one clear line each, the agent is up, the
+station out of order for payment; it tries with growing pauses and recovers by itself.
+
+One station has a terminal of each kind, so that all are waited for at once."""
 
 from __future__ import annotations
 
@@ -15,16 +17,14 @@ from pathlib import Path
 
 import pytest
 from support.station_rig import (
+    PRICE,
     booked,
     broker,
-    charge,
-    check_books,
-    check_captured,
-    check_out_of_order,
-    check_recovered,
+    losses,
+    mark,
     station,
     status,
-    unplug,
+    wait_event,
 )
 
 from hil.broker import Broker
@@ -33,33 +33,34 @@ from hil.rig import Rig
 __all__ = ["broker"]  # the fixture
 pytestmark = pytest.mark.timeout(120)
 
+# Port, what the agent says of it, and what is there instead of a terminal.
+MISSING, BUSY, MUTE, GARBAGE, REFUSING = TERMINALS = ("t1", "t2", "t3", "t4", "t5")
+SAID = {
+    MISSING: "no such device",
+    BUSY: "held by another process",
+    MUTE: "no ZVT terminal answers",
+    GARBAGE: "no ZVT terminal answers",
+    REFUSING: "no ZVT terminal answers",
+}
+ANSWERS = {
+    MUTE: b"",
+    GARBAGE: b"login: \r\n\x10\x02\x80\x00\x00\x10\x03\x00\x00",
+    REFUSING: b"\x15",
+}
 BETWEEN_TRIES_S = 0.8  # the first pause is a second; within a try blocks are repeated at once
 PAUSES = 3
 GROWS = 1.4  # they double; the scheduler of a busy machine takes something away
 
 
-def test_the_port_is_missing_and_comes(tmp_path: Path, broker: Broker) -> None:
-    with station(tmp_path / "rig", broker, without=("terminal",)) as rig:
-        check_out_of_order(rig, "no such device")
-        rig.start_terminal()
-        check_recovered(rig)
-        session = charge(rig)
-        unplug(rig)
-        check_captured(rig, session)
-        check_books(rig)
-
-
-def test_the_port_is_held_by_another_process(tmp_path: Path, broker: Broker) -> None:
-    with station(tmp_path / "rig", broker, start_agent=False) as rig:
-        other = os.open(rig.path("terminal"), os.O_RDWR | os.O_NOCTTY)
-        try:
-            fcntl.flock(other, fcntl.LOCK_EX)
-            rig.start_agent()
-            check_out_of_order(rig, "held by another process")
-            assert booked(rig) == []
-        finally:
-            os.close(other)
-        check_recovered(rig)
+def five_terminals(text: str) -> str:
+    """The configuration with TERMINALS, each on the port of its own name."""
+    head, rest = text.split("terminals:\n")
+    one, tail = rest.split("payment:\n")
+    several = [
+        one.replace("id: t1", f"id: {name}").replace("port: terminal", f"port: {name}")
+        for name in TERMINALS
+    ]
+    return f"{head}terminals:\n{''.join(several)}payment:\n{tail}"
 
 
 class Stranger:
@@ -75,21 +76,19 @@ class Stranger:
         self._thread.start()
 
     def _serve(self) -> None:
-        while True:
-            data = os.read(self._master, 4096)
-            if data.endswith(b"bye"):
-                return
+        while not os.read(self._master, 4096).endswith(b"bye"):
             self.arrivals.append(time.monotonic())
-            os.write(self._master, self._answer)
+            if self._answer:
+                os.write(self._master, self._answer)
 
     def pauses(self) -> list[float]:
         """The times of silence between one try and the next, in seconds."""
-        times = list(self.arrivals)
-        gaps = [later - earlier for earlier, later in pairwise(times)]
+        gaps = [later - earlier for earlier, later in pairwise(list(self.arrivals))]
         return [gap for gap in gaps if gap > BETWEEN_TRIES_S]
 
     def close(self) -> None:
         self._link.unlink()
+        # From the slave's side it looks like one more command.
         os.write(self._slave, b"bye")
         self._thread.join()
         os.close(self._slave)
@@ -97,33 +96,80 @@ class Stranger:
 
 
 @contextmanager
-def stranger_at(rig: Rig, answer: bytes) -> Iterator[Stranger]:
-    stranger = Stranger(rig.path("terminal"), answer)
+def strangers(rig: Rig) -> Iterator[dict[str, Stranger]]:
+    made = {name: Stranger(rig.path(name), answer) for name, answer in ANSWERS.items()}
     try:
-        yield stranger
+        yield made
     finally:
-        stranger.close()
+        for stranger in made.values():
+            stranger.close()
 
 
-def test_something_that_refuses_every_block(tmp_path: Path, broker: Broker) -> None:
-    """Tried again and again, with growing pauses."""
-    with station(tmp_path / "rig", broker, without=("terminal",), start_agent=False) as rig:
-        with stranger_at(rig, b"\x15") as stranger:
-            rig.start_agent()
-            check_out_of_order(rig, "no ZVT terminal answers")
-            assert str(rig.path("terminal")) in status(rig)["terminals"][0]["trouble"]
-            rig.until(lambda: len(stranger.pauses()) >= PAUSES, "further tries")
-            pauses = stranger.pauses()[:PAUSES]
-        assert all(later > earlier * GROWS for earlier, later in pairwise(pauses)), pauses
-        rig.start_terminal()
-        check_recovered(rig)
+@contextmanager
+def held_by_another(port: Path) -> Iterator[None]:
+    other = os.open(port, os.O_RDWR | os.O_NOCTTY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(other)
 
 
-def test_something_that_is_no_terminal(tmp_path: Path, broker: Broker) -> None:
-    """It talks, but nothing that has a meaning in ZVT."""
-    with station(tmp_path / "rig", broker, without=("terminal",), start_agent=False) as rig:
-        with stranger_at(rig, b"login: \r\n\x10\x02\x80\x00\x00\x10\x03\x00\x00"):
-            rig.start_agent()
-            check_out_of_order(rig, "no ZVT terminal answers")
-        rig.start_terminal()
-        check_recovered(rig)
+def test_five_ports_without_a_terminal(tmp_path: Path, broker: Broker) -> None:
+    directory = tmp_path / "rig"
+    with station(
+        directory, broker, without=("terminal",), edit=five_terminals, start_agent=False
+    ) as rig:
+        rig.start_terminal(BUSY)
+        with strangers(rig) as there:
+            with held_by_another(rig.path(BUSY)):
+                rig.start_agent()  # says READY although nobody can pay
+                for name in (MISSING, BUSY, REFUSING):
+                    check_out_of_order(rig, name)
+                assert all(terminal["trouble"] for terminal in status(rig)["terminals"])
+                rig.until(lambda: len(there[REFUSING].pauses()) >= PAUSES, "further tries")
+                pauses = there[REFUSING].pauses()[:PAUSES]
+            assert all(later > earlier * GROWS for earlier, later in pairwise(pauses)), pauses
+            rig.start_terminal(MISSING)
+            for name in (MISSING, BUSY):  # while the others are still waited for
+                check_recovered(rig, name)
+            for name in (MUTE, GARBAGE):
+                check_out_of_order(rig, name)
+        for name in ANSWERS:
+            rig.start_terminal(name)
+        for name in ANSWERS:
+            check_recovered(rig, name)
+        assert booked(rig) == []
+        assert "Traceback" not in rig.log.path.read_text()
+
+
+def check_out_of_order(rig: Rig, name: str) -> None:
+    """One line that says what is wrong and at which port; `status` says the same."""
+    lost = wait_event(rig, "device_lost", terminal=name)
+    assert lost["id"].startswith("TRM-")
+    assert SAID[name] in lost["why"], lost
+    assert str(rig.path(name)) in lost["why"], lost
+    assert lost["effect"] == "out of order for payment"
+    trouble = {t["id"]: t["trouble"] for t in status(rig)["terminals"]}
+    assert SAID[name] in trouble[name]
+
+
+def check_recovered(rig: Rig, name: str, simulator: str = "") -> None:
+    """The loss was logged once, the return once and with how long it took; the price is shown."""
+    back = wait_event(rig, "device_back", terminal=name)
+    assert back["after_ms"] > 0
+    rig.wait_screen(PRICE, terminal=simulator or name)
+    assert len([e for e in losses(rig) if e.get("terminal") == name]) == 1
+
+
+def test_switched_off_and_on(tmp_path: Path, broker: Broker) -> None:
+    """The port stays and nobody answers: found out by asking."""
+    with station(tmp_path / "rig", broker) as rig:
+        rig.wait_screen(PRICE)
+        at = mark(rig)
+        rig.tell("terminal", "power_off")
+        lost = wait_event(rig, "device_lost", since=at)
+        assert lost["effect"] == "out of order for payment"
+        rig.tell("terminal", "power_on")
+        check_recovered(rig, "t1", "terminal")
+        assert not status(rig)["terminals"][0]["trouble"]

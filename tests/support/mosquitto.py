@@ -89,6 +89,11 @@ class Mosquitto:
         assert self._authority is not None, "made with tls=False"
         return self._authority.issue(name, server=False)
 
+    def server(self) -> tuple[Path, Path]:
+        """Certificate and key of a broker on this host."""
+        assert self._authority is not None, "made with tls=False"
+        return self._authority.issue("broker", server=True)
+
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
 
