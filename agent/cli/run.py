@@ -27,6 +27,7 @@ def command(config: Path, state: Path, log_level: str, as_json: bool) -> None:
     from agent.ledger import LedgerError
     from agent.ports import DeviceUnavailable
     from agent.settings.secrets import SecretUnavailable
+    from agent.station import in_force
     from agent.station.build import DriverRefused
     from agent.station.control import ControlUnavailable
     from agent.station.logs import make_log
@@ -37,6 +38,7 @@ def command(config: Path, state: Path, log_level: str, as_json: bool) -> None:
     log = make_log(log_level)
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        in_force.keep(config, state)
     except OSError as error:
         raise fail(
             f"STA-014: {state}: {error.strerror}; expected a folder this user may write;"

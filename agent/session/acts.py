@@ -141,6 +141,8 @@ def refused_hold(s: Session, e: Event) -> Session:
 
 
 def never_held(s: Session, e: Event) -> Session:
+    if s.hold:
+        return replace(s, outcome="cancelled", why=e.text("why"))
     return replace(s, outcome="not_held", held_minor=0, why=e.text("why"))
 
 

@@ -104,8 +104,11 @@ def judge_hold(session: Session, answer: Answer) -> Judgement | None:
             return Judgement(E.HOLD_FOUND, found)
         if not answer.complete:
             return None
-        # It was approved, and now it is gone: reversed by the terminal, or charged by an end of day that
-        # was not ours. Only a person can tell (design §2 rule 2).
+        last = answer.last
+        if last is not None and last.result == 0 and last.key == ref_key(session.hold):
+            # Nothing was booked after it, and it is gone: the terminal took back what was not answered.
+            return Judgement(E.HOLD_ABSENT, {"why": "taken back by the terminal"})
+        # Reversed, or charged by an end of day that was not ours: only a person can tell (rule 2).
         return Judgement(E.VANISHED, {"why": "the terminal no longer lists the approved hold"})
     strangers = [r for r in answer.open_receipts if r not in answer.known_open]
     if not strangers and not answer.complete:

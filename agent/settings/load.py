@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.settings.codes import CFG, TAR, Kind
 from agent.settings.cross import Known, cross_check
-from agent.settings.document import Document, dotted, read
+from agent.settings.document import Document, dotted, parse, read
 from agent.settings.explain import validate
 from agent.settings.files import check_files
 from agent.settings.models import Settings
@@ -39,6 +39,15 @@ def load_settings(path: Path | str) -> Settings:
     _, settings, problems = _settings(Path(path), None)
     if settings is None or errors(problems):
         raise SettingsRefused(problems)
+    return settings
+
+
+def settings_of_text(text: str, name: str, base: Path) -> Settings:
+    """As load_settings, from text that was kept. Relative paths resolve against `base`."""
+    doc = parse(text, name, CFG)
+    settings = validate(doc, Settings, base)
+    if settings is None:
+        raise SettingsRefused(doc.problems)
     return settings
 
 

@@ -197,9 +197,12 @@ def station_card_key(path: Path) -> bytes:
         return key
 
 
-async def withdraw_all(settings: Settings, log: Log, bound_s: float) -> dict[str, str]:
+async def withdraw_all(
+    settings: Settings, log: Log, bound_s: float, hand_over: bool
+) -> tuple[dict[str, str], list[str]]:
     """Withdraw every release without any session and without any secret: for the outside hand.
-    Returns what failed within `bound_s`. A dead bus does not keep the others waiting."""
+    Returns what failed within `bound_s`, and with `hand_over` the connectors that were left alone
+    because their controller withdraws by itself. A dead bus does not keep the others waiting."""
     env = DriverEnv(SystemClock().boot_ms, log)
     buses = open_buses(settings, env)
     failed: dict[str, str] = {}
@@ -215,8 +218,10 @@ async def withdraw_all(settings: Settings, log: Log, bound_s: float) -> dict[str
 
     try:
         evses = {point.id: open_evse(point, buses, env) for point in settings.evses}
-        await asyncio.gather(*(withdraw(name, evse) for name, evse in evses.items()))
+        left = [name for name, e in evses.items() if hand_over and e.abilities.failsafe_s]
+        taken = [withdraw(name, evse) for name, evse in evses.items() if name not in left]
+        await asyncio.gather(*taken)
     finally:
         for bus in buses.values():
             await bus.close()
-    return failed
+    return failed, left

@@ -158,6 +158,10 @@ class ChargePoint:
             "cost_minor": None if live is None else live.cost_minor,
         }
 
+    @property
+    def release_ends_by_itself(self) -> bool:
+        return self._release.ends_by_itself
+
     async def withdraw(self) -> None:
         """Take the release back now and for good, whatever the session says: the station is going
         down."""

@@ -100,8 +100,10 @@ class ControlServer:
             return {"ok": True, "result": await handler(request)}
         except KeyError as error:
             return _refusal(f"STA-010: the request lacks {error}")
-        except (ControlRefused, LedgerError, ValueError, TypeError) as error:
+        except (ControlRefused, LedgerError) as error:
             return _refusal(str(error))
+        except (ValueError, TypeError, OverflowError) as error:
+            return _refusal(f"STA-010: the request has a value that cannot be used: {error}")
 
 
 def _refusal(text: str) -> dict[str, Any]:

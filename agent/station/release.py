@@ -67,6 +67,11 @@ class Release:
             self._log("withdraw_failed", level="error", id="STA-024", evse=self._id, why=text)
 
     @property
+    def ends_by_itself(self) -> bool:
+        """The controller withdraws when nobody re-asserts."""
+        return self._evse.abilities.failsafe_s is not None
+
+    @property
     def silent_bound_ms(self) -> int:
         """How long a controller must have been silent until it has withdrawn by itself; where it never
         does, how long without power has to stand for it."""

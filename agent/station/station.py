@@ -345,8 +345,8 @@ class Station:
                 await self.keeper.tell(session.id, E.CANCELLED, {"why": why})
 
     async def _wind_down(self) -> None:
-        """Nothing runs on, and energy is off, whatever ended the station. Only a hand-over leaves the
-        release to the next start."""
+        """Nothing runs on, and energy is off, whatever ended the station. Only a hand-over leaves a
+        release to the next start, and only where the controller ends it when no start follows."""
         self.timers.stop()
         for handle in self._asking.values():
             handle.cancel()
@@ -355,8 +355,8 @@ class Station:
             task.cancel()
         if jobs:
             await asyncio.wait(jobs, timeout=WIND_DOWN_S)
-        if not self._handing_over:
-            for point in self.parts.points.values():
+        for point in self.parts.points.values():
+            if not (self._handing_over and point.release_ends_by_itself):
                 await point.withdraw()
         await self.keeper.settle_commits()
         for bus in self.parts.buses.values():

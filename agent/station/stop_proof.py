@@ -10,6 +10,9 @@ QUIET_READS = 2  # a single zero may be a torn moment
 STOP_ALARM_MS = 30_000
 # Without a meter the controller's word has to stand for so long: a contactor may only just be opening.
 OFF_ALONE_MS = 10_000
+# Neither can be asked, and perhaps never again: the bill then ends at the last durable reading, long before
+# the hold lapses. The connector stays closed as long as its controller says nothing.
+BOTH_SILENT_MS = 60 * 60_000
 # In these the controller may still deliver, or nobody knows.
 NOT_STANDING = (EvseState.CHARGING, EvseState.READY, EvseState.UNKNOWN)
 
@@ -47,6 +50,8 @@ class StopProof:
         quiet_ms = 0 if self._quiet_since_ms is None else now_ms - self._quiet_since_ms
         if evse_silent_ms >= silent_bound_ms and quiet_ms >= silent_bound_ms:
             return "meter; controller lost"
+        if meter_lost and evse_silent_ms >= BOTH_SILENT_MS:
+            return "none; controller and meter lost"
         return ""
 
     def _listen(self, now_ms: int, reading: Reading, since_ms: int) -> None:

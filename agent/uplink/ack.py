@@ -56,6 +56,7 @@ def _ack(body: dict[str, JSON]) -> Ack:
     holes, refused = body.get("holes", []), body.get("refused", [])
     if (
         not isinstance(chain, str)
+        or not chain.isascii()
         or not isinstance(digest, str)
         or not _HEX64.match(digest)
         or not isinstance(holes, list)

@@ -239,7 +239,9 @@ class TerminalDriver:
         async with self._turn:
             await asyncio.sleep(0.2)
             self._up()
-            self.d.commands.append("last_result")
+            if self.d.take("last_result") == "lost":
+                self._linked = False
+                raise DeviceUnavailable("TRM-007", "repeat receipt broke")
             return self.d.last
 
     # money
@@ -253,13 +255,16 @@ class TerminalDriver:
             d.holds.append(hold)
             d.movements.append(Movement("hold", hold.ref.receipt, approved))
 
+            details: dict[str, int | str] = {"card_name": "girocard", "card_last4": "1234"}
+            evidence = Evidence(hold.ref, Money(approved, d.currency), details)
+
             def undo() -> None:
                 hold.open = False
+                d.last = LastResult(0, evidence)
                 d.movements.append(Movement("auto_reversal", hold.ref.receipt, approved))
 
             d.undo = undo
-            details: dict[str, int | str] = {"card_name": "girocard", "card_last4": "1234"}
-            return Evidence(hold.ref, Money(approved, d.currency), details)
+            return evidence
 
         return await self._money("authorize", d.authorize_s, book, keep)
 

@@ -275,7 +275,7 @@ def test_withdraw_needs_no_secret(voltill: Voltill, released: World) -> None:
     config = NoSecrets(released.folder).config
     answer = voltill("withdraw", "--config", config, "--json")
     assert answer.code == 0 and not released.plant.released
-    assert answer.json == {"withdrawn": ["DE*ABC*E1"], "failed": {}, "handed_over": False}
+    assert answer.json == {"withdrawn": ["DE*ABC*E1"], "failed": {}, "handed_over": []}
     assert voltill("withdraw", "--config", config).out == "DE*ABC*E1: withdrawn\n"
 
 
@@ -295,29 +295,46 @@ def test_withdraw_does_not_wait_for_ever(
 
 
 @pytest.mark.parametrize(
-    ("result", "hand_over", "withdrawn"),
+    ("result", "hand_over", "failsafe_s", "withdrawn"),
     [
-        ("success", True, False),
-        ("success", False, True),
-        ("signal", True, True),
-        ("watchdog", True, True),
-        ("exit-code", True, True),
+        ("success", True, 30, False),
+        ("success", True, None, True),  # nobody else would ever end it
+        ("success", False, 30, True),
+        ("signal", True, 30, True),
+        ("watchdog", True, 30, True),
+        ("exit-code", True, 30, True),
     ],
 )
-def test_only_a_hand_over_that_ended_well_keeps_the_release(
+def test_only_a_hand_over_to_a_controller_with_a_fail_safe_keeps_the_release(
     voltill: Voltill,
     released: World,
     monkeypatch: pytest.MonkeyPatch,
     result: str,
     hand_over: bool,
+    failsafe_s: int | None,
     withdrawn: bool,
 ) -> None:
     monkeypatch.setenv("SERVICE_RESULT", result)
+    released.plant.failsafe_s = failsafe_s
     config = released.folder / "station.yaml"
     if hand_over:
         config.write_text(config.read_text().replace("on_sigterm: end", "on_sigterm: hand_over"))
     answer = voltill("withdraw", "--config", config, "--unless-handed-over", "--json")
     assert answer.code == 0
     found: dict[str, Any] = answer.json
-    assert found["handed_over"] is not withdrawn
+    assert bool(found["handed_over"]) is not withdrawn
     assert released.plant.released is not withdrawn
+
+
+def test_a_broken_configuration_does_not_disarm_the_outside_hand(
+    voltill: Voltill, released: World, tmp_path: Path
+) -> None:
+    from agent.station import in_force
+
+    config = released.folder / "station.yaml"
+    in_force.keep(config, tmp_path)
+    config.write_text("station: [")
+    answer = voltill("withdraw", "--config", config, "--state", tmp_path, "--json")
+    assert answer.code == 0
+    assert not released.plant.released
+    assert voltill("withdraw", "--config", config, "--state", tmp_path / "none").code == 78

@@ -53,7 +53,7 @@ HOLDS: list[tuple[str, Session, Answer, E | None]] = [
     ("seen, listed with others", SEEN, answer((5, OURS, 9)), E.HOLD_FOUND),
     ("seen, not listed", SEEN, answer(), E.VANISHED),
     ("seen, only others listed", SEEN, answer((5, 9)), E.VANISHED),
-    ("seen, a last result says nothing", SEEN, answer((), last(5000, HOLD)), E.VANISHED),
+    ("seen, nothing booked after it", SEEN, answer((), last(5000, HOLD)), E.HOLD_ABSENT),
     ("seen, claimed by another session too", SEEN, answer((OURS,), known_open=(OURS,)), None),
     ("seen, claimed but not listed", SEEN, answer((), known_open=(OURS,)), E.VANISHED),
     ("seen, another terminal", SEEN, answer((OURS,), terminal_id="99"), None),

@@ -171,7 +171,9 @@ def test_the_rules_of_money_hold_after_every_event(thrown: list[Dice]) -> None:
         if s.outcome in ("captured", "refused") and s.cost_minor is not None:
             assert s.captured_minor + s.owed_minor + s.shortfall_minor == cost
         if s.state is S.UNRESOLVED and s.outcome == "captured":
-            assert s.booked_minor not in (None, s.to_capture_minor), "only what was booked otherwise"
+            assert s.booked_minor not in (None, s.to_capture_minor), (
+                "only what was booked otherwise"
+            )
         elif s.state is S.UNRESOLVED:
             assert s.outcome in ("unknown", "refused")
             assert s.captured_minor == s.released_minor == 0

@@ -104,12 +104,13 @@ def test_no_new_session_while_going_down(make: Make) -> None:
     assert w.terminal.count("hold") == 1
 
 
-def test_a_hand_over_leaves_the_release_to_the_next_start(make: Make) -> None:
+def test_a_hand_over_leaves_the_session_to_the_next_start(make: Make) -> None:
     w = make(on_sigterm="hand_over")
     charge(w)
     began_ms = w.now_ms
     assert w.stop() == 0
-    assert w.plant.released and w.now_ms - began_ms < 6_000
+    # This controller never withdraws by itself: nobody may come back, so energy pauses meanwhile.
+    assert not w.plant.released and w.now_ms - began_ms < 6_000
     w.passes(20)
     w.start()
     w.run(10)
@@ -118,6 +119,21 @@ def test_a_hand_over_leaves_the_release_to_the_next_start(make: Make) -> None:
     w.terminal.tap(CARD)
     w.until_state(S.CLOSED)
     one_end_each(w)
+
+
+def test_a_release_that_is_barred_is_never_given_again(make: Make) -> None:
+    """Also by a loop that could not be ended in time."""
+    w = make()
+    charge(w)
+    point = w.agent.parts.points[E1]
+    assert w.loop is not None
+
+    before = len(w.plant.commands)
+    w.loop.run_until_complete(point.withdraw())
+    w.run(20)
+    assert not w.plant.released
+    assert "release" not in w.plant.commands[before:]
+    assert w.session().state in (S.CHARGING, S.SUSPENDED), "only the release is gone"
 
 
 # --- a part dies --------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def test_the_evidence_of_a_hold_is_stored_too_late(
     done = w.until_state(S.CLOSED)
     names = w.event_names()
     assert names[:3] == ["tapped", "approved", "unclear"]
-    assert done.outcome == "not_held"
+    assert done.outcome == "cancelled"
     one_end_each(w)
 
 
@@ -298,14 +298,29 @@ def test_questions_go_before_commands(make: Make) -> None:
         w.until_state(S.CHARGING)
         w.run(5)
     w.terminal.script["capture"].append("lost_done")
+    w.terminal.settle_s = 30  # so that the second one's is waiting when the first one's breaks
     first.unplug()
-    w.until(lambda: w.sessions()[0].state is S.CAPTURING)
+    w.until(lambda: "capture" in w.terminal.commands)
     second.unplug()
+    w.until(lambda: w.sessions()[1].state is S.CAPTURING, within_s=20)
+    assert w.terminal.commands.count("capture") == 1
     w.until(lambda: all(s.state is S.CLOSED for s in w.sessions()), within_s=300)
     assert [s.outcome for s in w.sessions()] == ["captured", "captured"]
     broke = w.terminal.commands.index("capture")
     after = [c for c in w.terminal.commands[broke + 1 :] if c != "identify"]
     assert after[:3] == ["last_result", "open_holds", "capture"]
+    one_end_each(w)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_question_that_breaks_is_asked_again(make: Make, times: int) -> None:
+    w = make()
+    w.terminal.script["capture"].append("lost_after")
+    w.terminal.script["last_result"].extend(["lost"] * times)
+    tap_to_stop(w)
+    done = w.until_state(S.CLOSED)
+    assert done.outcome == "captured"
+    assert w.terminal.commands.count("last_result") == times + 1
     one_end_each(w)
 
 

@@ -78,6 +78,18 @@ def test_no_release_before_the_hold_is_complete(make: Make) -> None:
     w.until(lambda: w.plant.released)
 
 
+def test_a_controller_that_releases_by_itself_is_told_otherwise(make: Make) -> None:
+    """After its own restart, or by a key switch: without a session there is no energy."""
+    w = make()
+    w.plant.plug()
+    w.run(10)
+    w.plant.release()
+    w.until(lambda: not w.plant.released, within_s=3)
+    w.run(10)
+    assert w.plant.delivered_wh == 0
+    assert w.plant.commands.count("withdraw") == 2
+
+
 # --- no session ---------------------------------------------------------------------------------------
 
 
@@ -423,7 +435,7 @@ def test_what_the_terminal_booked_counts(make: Make) -> None:
     charge(w)
     w.terminal.books_less_minor = 7
     w.terminal.tap(CARD)
-    done = w.until_state(S.CLOSED)
+    done = w.until_state(S.UNRESOLVED)  # money moved, but not as told: a person looks
     assert done.cost_minor is not None
     assert done.captured_minor == done.cost_minor - 7 and done.owed_minor == 7
     assert [e["id"] for e in w.errors()] == ["TRM-002"]
