@@ -171,6 +171,7 @@ class TerminalDriver:
         if not self.d.online:
             raise DeviceUnavailable("TRM-006", "no terminal answers")
         self._linked = True
+        self.d.commands.append("connect")
         return await self.identify()
 
     async def close(self) -> None:

@@ -342,6 +342,22 @@ def test_a_controller_that_stays_silent_is_proven_by_the_meter(make: Make) -> No
     assert not w.plant.released, "and as soon as it speaks, the release is taken back"
 
 
+def test_controller_and_meter_are_gone_for_good(make: Make) -> None:
+    """Nothing can be proven any more; after an hour the hold is settled by the last durable reading."""
+    w = make()
+    charge(w, seconds=100)
+    w.plant.answers = w.plant.meter_answers = False
+    w.until_state(S.STOPPING, within_s=70)
+    w.run(50 * 60)
+    assert w.session().state is S.STOPPING
+    done = w.until_state(S.CLOSED, within_s=15 * 60)
+    assert done.end_quality == "last_durable" and done.energy_wh > 250
+    one_end_each(w)
+    assert "Out of order" in w.terminal.screen or "Total" in w.terminal.screen
+    w.run(60)
+    assert "Out of order" in w.terminal.screen
+
+
 def test_a_controller_lost_while_charging_stops_the_session(make: Make) -> None:
     w = make()
     charge(w)
