@@ -16,6 +16,7 @@ from hil.terminal.payment import PROTOCOL_ERROR, Payments
 from hil.terminal.points import COMMANDS, ENQUIRE, INCREMENT
 from hil.terminal.reader import Reader
 from hil.terminal.screen import text_of
+from hil.terminal.sequence import without_number
 from hil.terminal.store import CONFIG_AFTER_LOG_OFF
 from hil.terminal.texts import CHARSETS, LANGUAGES
 from hil.terminal.till import Till
@@ -102,6 +103,8 @@ class Commands:
         """One command of the ECR, to its end. Raises LinkBroken."""
         control, data = codec.split(apdu)
         talk, switches = self._talk, self._desk.switches
+        if talk.numbers.active:
+            data = without_number(data)
         if switches.wrong_protocol:
             await talk.send_raw(OTHER_PROTOCOL)
             return

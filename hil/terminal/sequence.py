@@ -25,6 +25,12 @@ def number_in(apdu: bytes) -> int | None:
     return int(digits.hex())
 
 
+def without_number(data: bytes) -> bytes:
+    """A command's data without the container that holds nothing but its number."""
+    own = bytes([codec.TLV, 6]) + MARK
+    return data[:-8] if data[-8:-3] == own else data
+
+
 def following(number: int) -> int:
     return number % LAST + 1
 

@@ -102,7 +102,12 @@ class Ecr:
         os.close(self.fd)
 
     def write(self, data: bytes) -> None:
-        os.write(self.fd, data)
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self.fd, view) :]
+            except BlockingIOError:
+                assert select.select([], [self.fd], [], 3.0)[1], "nobody reads the line"
 
     def byte(self, timeout_s: float = 3.0) -> int:
         if not self._ahead:
