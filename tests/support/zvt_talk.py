@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from drivers.terminal.zvt import dialogue as d
+from drivers.terminal.zvt import phases
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.codec import build
 from drivers.terminal.zvt.frames import Link, Received, frame
@@ -36,7 +37,7 @@ class Talk:
     command: Apdu = HOLD
     ends: Ends = Ends.WITH_COMPLETION
     results: Results = Results.EVIDENCE
-    run_ms: int = d.T4_MS
+    run_ms: int = phases.T4_MS
     now: int = 0
     deaf: bool = False
     said: list[str] = field(default_factory=list)

@@ -8,14 +8,12 @@ a dialogue that broke) is never answered positively, because the terminal books 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, auto
 
+from drivers.terminal.zvt.answers import ABORT, POSITIVE, REFUSED, UNKNOWN_COMMAND
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.codec import decode, encode
 from drivers.terminal.zvt.frames import (
     ANSWERS,
-    SENDS_MAX,
-    T2_MS,
     Delivered,
     Link,
     LinkEvent,
@@ -33,51 +31,26 @@ from drivers.terminal.zvt.outcomes import (
     Negative,
     Outcome,
     Results,
+    abort_code,
     is_booking,
     negative_code,
     result_code,
     same_booking,
 )
-from drivers.terminal.zvt.primitives import Malformed
-
-# T3 is 5 s. The terminal's link may need two more T2 to bring its answer, and a command that is given up
-# before that would be an unknown outcome for a single lost byte.
-ANSWER_MS = 5_000 + (SENDS_MAX - 1) * T2_MS
-T4_MS = 180_000  # answer to Completion, restarted by every 04 FF and 04 0F
-# No dialogue is longer, whatever the terminal asks for with 04 FF: nobody stands at a charger for longer,
-# and the station counts a terminal that is busy for four minutes as stuck.
-DIALOGUE_MS_MAX = 220_000
-# Evidence must be answered within the terminal's T3 of 5 s, some of which the line needs.
-DECIDE_MS = 4_000
-CARD_GRACE_MS = 2_000  # a card read ends by itself; this much later it is broken
-LAST_ANSWER_MS = 2 * T2_MS  # our last answer, sent twice
-ABORT_ANSWER_MS = 1_000  # a late answer to an abort that collided comes at once or never
-ABORTS_MAX = 3
-HELD_MAX = (
-    8  # messages while evidence is being stored; a terminal that waits for its answer sends none
+from drivers.terminal.zvt.phases import (
+    ABORT_ANSWER_MS,
+    ABORTS_MAX,
+    ANSWER_MS,
+    DECIDE_MS,
+    DIALOGUE_MS_MAX,
+    ENDED,
+    HELD_MAX,
+    LAST_ANSWER_MS,
+    STARTED,
+    T4_MS,
+    At,
 )
-
-POSITIVE = encode(Apdu("8000"))
-UNKNOWN_COMMAND = encode(Apdu("8483"))
-# The evidence cannot be stored. For 06 01, PA00P015 says that any 84 xx but 9C (ask again) and 9D (a part of
-# the goods) makes the terminal reverse; for 06 22, 06 23 and 06 25 it says nothing else. 66 is "processing
-# error". Whether the terminal did reverse has to be asked.
-REFUSED = encode(Apdu("8466"))
-ABORT = encode(Apdu("06b0"))
-
-
-class _At(Enum):
-    SENDING = auto()
-    ANSWER = auto()
-    RUNNING = auto()
-    DECIDING = auto()
-    LAST_ANSWER = auto()  # our last answer is on its way
-    ABORT_ANSWER = auto()  # all is said but the answer to our abort
-    OVER = auto()
-
-
-_ENDED = (_At.LAST_ANSWER, _At.ABORT_ANSWER)
-_STARTED = (_At.RUNNING, _At.DECIDING, _At.LAST_ANSWER)
+from drivers.terminal.zvt.primitives import Malformed
 
 
 class Dialogue:
@@ -92,8 +65,8 @@ class Dialogue:
     ) -> None:
         """`run_ms`: how long the terminal may be silent before it is broken, unless it asks for more."""
         self._link, self._command, self._ends, self._results = link, command, ends, results
-        self._run_ms = run_ms
-        self._at = _At.SENDING
+        self._run_ms, self.name = run_ms, command.name
+        self._at = At.SENDING
         self._deadline: int | None = None
         self._until: int | None = None
         self._queue: list[bytes] = []  # answers that wait for the link
@@ -117,13 +90,8 @@ class Dialogue:
         }
 
     @property
-    def name(self) -> str:
-        """The command's, for people."""
-        return self._command.name
-
-    @property
     def over(self) -> bool:
-        return self._at is _At.OVER
+        return self._at is At.OVER
 
     def start(self, now: int) -> None:
         self._until = now + DIALOGUE_MS_MAX
@@ -153,30 +121,30 @@ class Dialogue:
         if self.over:
             return []
         if self._until is not None and now >= self._until:
-            if self._at in _ENDED:
+            if self._at in ENDED:
                 return self._finish()
             return self._break(f"no end after {DIALOGUE_MS_MAX // 1000} s")
         if self._deadline is None or now < self._deadline:
             self._try_abort(now)
             return []
-        if self._at is _At.DECIDING:
+        if self._at is At.DECIDING:
             return self.decide(False, now)
-        if self._at is _At.LAST_ANSWER:
+        if self._at is At.LAST_ANSWER:
             return self._conclude(now)
-        if self._at is _At.ABORT_ANSWER:
+        if self._at is At.ABORT_ANSWER:
             return self._finish()
-        waited = "an answer (T3)" if self._at is _At.ANSWER else "the terminal's end (T4)"
+        waited = "an answer (T3)" if self._at is At.ANSWER else "the terminal's end (T4)"
         return self._break(f"timed out waiting for {waited}")
 
     def decide(self, stored: bool, now: int) -> list[DialogueEvent]:
         """The word on the evidence that was handed out. Ignored when it comes too late."""
-        if self._at is not _At.DECIDING:
+        if self._at is not At.DECIDING:
             return []
         if stored:
             self._kept = self._offered
         else:
             self._refused = True
-        self._at = _At.RUNNING
+        self._at = At.RUNNING
         self._deadline = now + self._run_ms
         self._answer(POSITIVE if stored else REFUSED, now)
         held, self._held = self._held, []
@@ -194,22 +162,22 @@ class Dialogue:
         """The line is gone. After the terminal's last word that changes nothing."""
         if self.over:
             return []
-        return self._finish() if self._at in _ENDED else self._break(why)
+        return self._finish() if self._at in ENDED else self._break(why)
 
     # --- link -------------------------------------------------------------------------------------
 
     def _delivered(self, now: int) -> list[DialogueEvent]:
-        if self._at is _At.SENDING:
-            self._at = _At.ANSWER
+        if self._at is At.SENDING:
+            self._at = At.ANSWER
             self._deadline = now + ANSWER_MS
         if self._queue:
             self._link.send(self._queue.pop(0), now)
-        elif self._at is _At.LAST_ANSWER:
+        elif self._at is At.LAST_ANSWER:
             return self._conclude(now)
         return []
 
     def _send_failed(self, event: SendFailed, now: int) -> list[DialogueEvent]:
-        if self._at is _At.LAST_ANSWER:
+        if self._at is At.LAST_ANSWER:
             # The terminal has said its last word; that it does not hear ours changes nothing.
             return self._conclude(now)
         if event.apdu == ABORT:
@@ -228,7 +196,7 @@ class Dialogue:
 
     def _try_abort(self, now: int) -> None:
         free = not self._link.busy and not self._link.receiving
-        if not self._abort_wanted or self._at is not _At.RUNNING or not free:
+        if not self._abort_wanted or self._at is not At.RUNNING or not free:
             return
         if (self._abort_answers == 0 or self._collided) and self._aborts < ABORTS_MAX:
             self._collided = False
@@ -239,15 +207,15 @@ class Dialogue:
     def _received(self, data: bytes, now: int) -> list[DialogueEvent]:
         if data[0] in ANSWERS:
             return self._answered(data, now)
-        if self._at is _At.DECIDING:
+        if self._at is At.DECIDING:
             self._held.append(data)
             if len(self._held) > HELD_MAX:
                 return self._break("messages instead of patience while its result was stored")
             return []
         apdu, whole = self._read(data)
-        if self._at is _At.ANSWER and apdu.command == "061e":
+        if self._at is At.ANSWER and apdu.command == "061e":
             return self._ended_unanswered(apdu, now)
-        if self._at not in _STARTED:
+        if self._at not in STARTED:
             self._answer(self._of_before(apdu), now)
             return []
         handler = self._accepts.get(apdu.command)
@@ -274,7 +242,7 @@ class Dialogue:
 
     def _ended_unanswered(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
         """An abort instead of an answer: of our command, or left over from the one before."""
-        code = _abort_code(apdu)
+        code = abort_code(apdu)
         if self._results is Results.EVIDENCE:
             self._result = Disputed(f"ended with {code:02x} before it was answered")
         else:
@@ -282,29 +250,29 @@ class Dialogue:
         return self._last(now)
 
     def _answered(self, data: bytes, now: int) -> list[DialogueEvent]:
-        if self._at not in (_At.SENDING, _At.ANSWER):
+        if self._at not in (At.SENDING, At.ANSWER):
             self._abort_answers = max(0, self._abort_answers - 1)
             self._abort_wanted = False
-            return self._finish() if self._at is _At.ABORT_ANSWER else []
+            return self._finish() if self._at is At.ABORT_ANSWER else []
         if data[0] == 0x84 and data[1] != 0x00:
             self._result = Negative(negative_code(data))
             return self._finish()
         if self._ends is Ends.WITH_ANSWER:
             self._result = Completed(self._read(data)[0])
             return self._finish()
-        self._at = _At.RUNNING
+        self._at = At.RUNNING
         self._deadline = now + self._run_ms
         return []
 
     def _still_running(self, now: int) -> None:
-        if self._at is _At.RUNNING:
+        if self._at is At.RUNNING:
             self._deadline = now + self._run_ms
 
     # --- messages of the terminal -----------------------------------------------------------------
 
     def _status_information(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
         self._still_running(now)
-        if self._at is _At.LAST_ANSWER:
+        if self._at is At.LAST_ANSWER:
             # Said again because our answer was not heard, or nothing of ours.
             again = self._ends is Ends.WITH_STATUS or (
                 self._kept is not None and same_booking(self._kept, apdu)
@@ -339,18 +307,18 @@ class Dialogue:
             self._answer(REFUSED, now)
             return []
         self._offered, self._status = apdu, None
-        self._at = _At.DECIDING
+        self._at = At.DECIDING
         self._deadline = now + DECIDE_MS
         return [Evidence(apdu)]
 
     def _unreadable_status(self, now: int) -> list[DialogueEvent]:
         self._still_running(now)
-        if self._at is _At.RUNNING and self._results is Results.EVIDENCE:
+        if self._at is At.RUNNING and self._results is Results.EVIDENCE:
             self._refused = True
-        elif self._at is _At.RUNNING and self._ends is Ends.WITH_STATUS:
+        elif self._at is At.RUNNING and self._ends is Ends.WITH_STATUS:
             self._result = Disputed("its result cannot be read")
             return self._last(now)
-        elif self._at is _At.RUNNING and self._results is Results.REPORT:
+        elif self._at is At.RUNNING and self._results is Results.REPORT:
             self._result = Disputed("its result cannot be read")
         self._answer(REFUSED, now)
         return []
@@ -371,7 +339,7 @@ class Dialogue:
         return []
 
     def _completion(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        if self._at is _At.RUNNING and self._result is None:
+        if self._at is At.RUNNING and self._result is None:
             self._result = self._completed(apdu)
         return self._last(now)
 
@@ -391,8 +359,8 @@ class Dialogue:
         return Completed(apdu, self._kept)
 
     def _abort_message(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        code = _abort_code(apdu)
-        if self._at is _At.RUNNING and self._result is None:
+        code = abort_code(apdu)
+        if self._at is At.RUNNING and self._result is None:
             if self._refused:
                 self._result = Disputed(f"its result was not accepted; it ended with {code:02x}")
             elif self._kept is not None:
@@ -404,8 +372,8 @@ class Dialogue:
     # --- the end ----------------------------------------------------------------------------------
 
     def _last(self, now: int) -> list[DialogueEvent]:
-        if self._at is not _At.LAST_ANSWER:
-            self._at = _At.LAST_ANSWER
+        if self._at is not At.LAST_ANSWER:
+            self._at = At.LAST_ANSWER
             self._deadline = now + LAST_ANSWER_MS
             self._queue.clear()
         self._answer(POSITIVE, now)
@@ -416,7 +384,7 @@ class Dialogue:
             return self._finish()
         # Left alone, a late refusal of the abort would be taken for one of the next command.
         self._link.withdraw()
-        self._at = _At.ABORT_ANSWER
+        self._at = At.ABORT_ANSWER
         self._deadline = now + ABORT_ANSWER_MS
         return []
 
@@ -425,12 +393,7 @@ class Dialogue:
         return self._finish()
 
     def _finish(self) -> list[DialogueEvent]:
-        self._at, self._deadline = _At.OVER, None
+        self._at, self._deadline = At.OVER, None
         self._link.withdraw()
         assert self._result is not None
         return [self._result]
-
-
-def _abort_code(apdu: Apdu) -> int:
-    error = apdu.text("error")
-    return int(error, 16) if error else NO_CODE

@@ -97,3 +97,9 @@ def result_code(apdu: Apdu) -> int:
 def negative_code(data: bytes) -> int:
     """84 xx; 84 1E brings the code of the Abort that it stands for (06 00 with a wrong currency)."""
     return data[3] if data[1] == 0x1E and len(data) > 3 else data[1]
+
+
+def abort_code(apdu: Apdu) -> int:
+    """What 06 1E says; some terminals say nothing."""
+    error = apdu.text("error")
+    return int(error, 16) if error else NO_CODE

@@ -38,9 +38,10 @@ from drivers.terminal.zvt import outcomes as o
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.codes import TEMPORARY, explain
 from drivers.terminal.zvt.decode import open_receipts
-from drivers.terminal.zvt.dialogue import CARD_GRACE_MS, T4_MS, Dialogue
+from drivers.terminal.zvt.dialogue import Dialogue
 from drivers.terminal.zvt.drive import Drive, Store
 from drivers.terminal.zvt.frames import Link
+from drivers.terminal.zvt.phases import CARD_GRACE_MS, T4_MS
 from drivers.terminal.zvt.profile import Profile, load_profile
 
 # Registration with a terminal that has just booted: it answers, or it does not.

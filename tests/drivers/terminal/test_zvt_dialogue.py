@@ -18,7 +18,7 @@ from support.zvt_talk import (
     h,
 )
 
-from drivers.terminal.zvt import dialogue as d
+from drivers.terminal.zvt import phases
 from drivers.terminal.zvt.codec import build, encode
 from drivers.terminal.zvt.frames import SENDS_MAX, T2_MS, Delivered, frame
 from drivers.terminal.zvt.outcomes import (
@@ -51,7 +51,7 @@ def test_a_payment_from_end_to_end() -> None:
 def test_nothing_is_answered_before_it_is_stored() -> None:
     talk = Talk().pt(OK, RESULT)
     assert talk.answers == []
-    talk.wait(d.DECIDE_MS - 1)
+    talk.wait(phases.DECIDE_MS - 1)
     assert talk.answers == []
     assert talk.pt(RESULT).answers == [], "a repeat changes nothing"
     assert len(talk.events) == 1
@@ -66,7 +66,7 @@ def test_evidence_that_is_not_stored_is_refused() -> None:
 
 
 def test_a_decision_that_comes_too_late_is_a_no() -> None:
-    talk = Talk().pt(OK, RESULT).wait(d.DECIDE_MS)
+    talk = Talk().pt(OK, RESULT).wait(phases.DECIDE_MS)
     assert talk.answers == [NO]
     talk.decide(True)
     assert talk.answers == [NO]
@@ -185,7 +185,7 @@ def test_messages_while_evidence_is_stored_wait_for_it() -> None:
 
 def test_too_many_messages_while_evidence_is_stored() -> None:
     talk = Talk().pt(OK, RESULT)
-    for number in range(d.HELD_MAX + 1):
+    for number in range(phases.HELD_MAX + 1):
         talk.pt(f"04ff01{number:02x}")
     assert isinstance(talk.outcome, Broken)
 
@@ -254,7 +254,7 @@ def test_no_acknowledgement_at_all() -> None:
 
 
 def test_acknowledged_and_never_answered() -> None:
-    talk = Talk().wait(d.ANSWER_MS - 1)
+    talk = Talk().wait(phases.ANSWER_MS - 1)
     assert talk.outcome is None
     talk.wait(1)
     assert talk.outcome == Broken("timed out waiting for an answer (T3)")
@@ -262,10 +262,10 @@ def test_acknowledged_and_never_answered() -> None:
 
 
 def test_a_busy_terminal_and_t4() -> None:
-    talk = Talk().pt(OK).wait(d.T4_MS - 1)
+    talk = Talk().pt(OK).wait(phases.T4_MS - 1)
     talk.pt(PROGRESS).wait(30_000)
     assert talk.outcome is None
-    assert Talk().pt(OK).wait(d.T4_MS).outcome == Broken(
+    assert Talk().pt(OK).wait(phases.T4_MS).outcome == Broken(
         "timed out waiting for the terminal's end (T4)"
     )
 
@@ -290,7 +290,7 @@ def test_the_last_answer_may_get_lost() -> None:
     talk.deaf = True
     talk.pt(END)
     assert talk.outcome is None
-    talk.wait(d.LAST_ANSWER_MS)
+    talk.wait(phases.LAST_ANSWER_MS)
     assert isinstance(talk.outcome, Completed)
 
 
@@ -312,7 +312,7 @@ def test_the_end_told_again() -> None:
 def test_after_the_end_nothing_changes_it(message: str) -> None:
     talk = Talk().pt(OK, RESULT).decide(True)
     talk.deaf = True
-    talk.pt(END, message).wait(d.LAST_ANSWER_MS + T2_MS)
+    talk.pt(END, message).wait(phases.LAST_ANSWER_MS + T2_MS)
     assert isinstance(talk.outcome, Completed)
     assert [type(e).__name__ for e in talk.events] == ["Evidence", "Completed"]
 

@@ -22,7 +22,7 @@ from support.zvt_talk import (
     reading,
 )
 
-from drivers.terminal.zvt import dialogue as d
+from drivers.terminal.zvt import phases
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.frames import SENDS_MAX, T1_MS, T2_MS, frame
 from drivers.terminal.zvt.outcomes import (
@@ -117,7 +117,7 @@ def test_after_a_collision_a_silent_terminal_is_not_waited_for_long() -> None:
     talk.deaf = True
     talk.abort()
     talk.deaf = False
-    talk.pt(CARD).wait(d.ABORT_ANSWER_MS)
+    talk.pt(CARD).wait(phases.ABORT_ANSWER_MS)
     assert isinstance(talk.outcome, Completed)
 
 
@@ -128,7 +128,7 @@ def test_an_abort_that_collides_with_progress_is_sent_again() -> None:
     talk.deaf = False
     talk.pt(PROGRESS)
     assert talk.answers == ["06b000", OK, "06b000"]
-    talk.pt(OK, ABORTED).wait(d.ABORT_ANSWER_MS)
+    talk.pt(OK, ABORTED).wait(phases.ABORT_ANSWER_MS)
     assert isinstance(talk.outcome, Aborted)
 
 
@@ -140,7 +140,7 @@ def test_aborts_are_bounded() -> None:
         talk.pt(f"04ff01{number:02x}")
         talk.link.withdraw()  # our answer is heard, the abort never
         talk.wait(0)
-    assert talk.answers.count("06b000") == d.ABORTS_MAX
+    assert talk.answers.count("06b000") == phases.ABORTS_MAX
 
 
 def test_an_abort_that_nobody_acknowledges() -> None:
@@ -155,7 +155,7 @@ def test_late_words_after_a_card() -> None:
     talk.deaf = True
     talk.abort()
     talk.deaf = False
-    talk.pt(CARD, PROGRESS).wait(d.ABORT_ANSWER_MS)
+    talk.pt(CARD, PROGRESS).wait(phases.ABORT_ANSWER_MS)
     assert isinstance(talk.outcome, Completed)
 
 
@@ -205,7 +205,7 @@ def test_any_words_in_any_order(kind: tuple[Apdu, Ends, Results], script: list[s
             talk.abort()
         else:
             talk.pt(deed)
-    talk.wait(d.DIALOGUE_MS_MAX + d.LAST_ANSWER_MS)
+    talk.wait(phases.DIALOGUE_MS_MAX + phases.LAST_ANSWER_MS)
     assert talk.dialogue.over
     assert len([e for e in talk.events if isinstance(e, Evidence)]) <= 1
     assert len(talk.events) - len([e for e in talk.events if isinstance(e, Evidence)]) == 1

@@ -1,0 +1,39 @@
+"""Where a ZVT dialogue stands, and how long it may stand there (PA00P015: T3, T4)."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from drivers.terminal.zvt.frames import SENDS_MAX, T2_MS
+
+# T3 is 5 s. The terminal's link may need two more T2 to bring its answer, and a command that is given up
+# before that would be an unknown outcome for a single lost byte.
+ANSWER_MS = 5_000 + (SENDS_MAX - 1) * T2_MS
+T4_MS = 180_000  # answer to Completion, restarted by every 04 FF and 04 0F
+# No dialogue is longer, whatever the terminal asks for with 04 FF: nobody stands at a charger for longer,
+# and the station counts a terminal that is busy for four minutes as stuck.
+DIALOGUE_MS_MAX = 220_000
+# Evidence must be answered within the terminal's T3 of 5 s, some of which the line needs.
+DECIDE_MS = 4_000
+CARD_GRACE_MS = 2_000  # a card read ends by itself; this much later it is broken
+LAST_ANSWER_MS = 2 * T2_MS  # our last answer, sent twice
+ABORT_ANSWER_MS = 1_000  # a late answer to an abort that collided comes at once or never
+ABORTS_MAX = 3
+# Messages while evidence is being stored; a terminal that waits for its answer sends none.
+HELD_MAX = 8
+
+
+class At(Enum):
+    """Where a dialogue stands."""
+
+    SENDING = auto()
+    ANSWER = auto()
+    RUNNING = auto()
+    DECIDING = auto()
+    LAST_ANSWER = auto()  # our last answer is on its way
+    ABORT_ANSWER = auto()  # all is said but the answer to our abort
+    OVER = auto()
+
+
+ENDED = (At.LAST_ANSWER, At.ABORT_ANSWER)
+STARTED = (At.RUNNING, At.DECIDING, At.LAST_ANSWER)
