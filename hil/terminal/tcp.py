@@ -14,6 +14,8 @@ from hil.terminal.link import Link, LinkBroken, Written
 from hil.terminal.switches import Switches
 
 READ_CHUNK = 4096
+# Between two pieces of a message: the peer should get them one by one.
+PIECE_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class TcpLink:
         try:
             for start in range(0, len(data), step):
                 if start:
-                    await asyncio.sleep(0)  # each piece is a segment of its own
+                    await asyncio.sleep(PIECE_S)
                 writer.write(data[start : start + step])
                 await writer.drain()
         except ConnectionError as error:
