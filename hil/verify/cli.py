@@ -12,6 +12,7 @@ from hil.verify.acquirer import group
 from hil.verify.check import check
 from hil.verify.evidence import ERROR, Evidence, Finding
 from hil.verify.gather import Sources, gather
+from hil.verify.price import minor_units
 
 EXIT_OK, EXIT_FOUND, EXIT_UNREADABLE = 0, 1, 2
 
@@ -76,6 +77,11 @@ def report(evidence: Evidence, findings: list[Finding]) -> dict[str, object]:
     }
 
 
+def _amount(minor: int, currency: str) -> str:
+    units = minor_units(currency)
+    return str(minor) if units == 1 else f"{minor // units}.{minor % units:02d}"
+
+
 def lines(evidence: Evidence, findings: list[Finding]) -> list[str]:
     """One row for each hold of the acquirer and its sums, then the findings."""
     rows = [("HOLD", "HELD", "CAPTURED", "RELEASED", "ENDED BY")]
@@ -85,9 +91,9 @@ def lines(evidence: Evidence, findings: list[Finding]) -> list[str]:
         rows.append(
             (
                 f"{start.tid}/{start.turnover}/{start.receipt}",
-                f"{hold.amount_minor} {start.currency}",
-                str(captured) if ended else "-",
-                str(hold.amount_minor - captured) if ended else "-",
+                f"{_amount(hold.amount_minor, start.currency)} {start.currency}",
+                _amount(captured, start.currency) if ended else "-",
+                _amount(hold.amount_minor - captured, start.currency) if ended else "-",
                 ", ".join(end.kind for end in hold.ends) or "open",
             )
         )
