@@ -147,11 +147,13 @@ def test_urls_that_lead_nowhere(url: str) -> None:
 def test_a_cancelled_open_leaks_no_port(monkeypatch: pytest.MonkeyPatch, tty_pair: Pty) -> None:
     opening, go_on = threading.Event(), threading.Event()
     whole = module._open
+    ports: list[Any] = []  # kept, or its garbage collection would close it
 
     def slow(spec: LineSpec) -> Any:
         opening.set()
         assert go_on.wait(TIMEOUT_S)
-        return whole(spec)
+        ports.append(whole(spec))
+        return ports[0]
 
     async def main() -> None:
         monkeypatch.setattr(module, "_open", slow)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from support.zvt_bench import EUR50, HELD, Bench, h, unavailable
-from support.zvt_peer import OK, apdu
+from support.zvt_peer import OK, apdu, frame
 
 from agent.ports import (
     Done,
@@ -265,6 +265,28 @@ def test_close_while_a_verb_waits(run: Any) -> None:
         assert await verb == Unknown("closed")
         await asyncio.sleep(60)  # until the terminal has noticed
         await b.linked()
+
+    run(case)
+
+
+def test_one_lost_answer_is_no_unknown_outcome(run: Any) -> None:
+    """The terminal's link brings its 80 00 00 again after T2, and that long the driver waits."""
+
+    async def case(b: Bench) -> None:
+        await b.linked()
+        lost = []
+
+        def losing(data: bytes) -> None:
+            if data == frame(OK) and not lost:
+                lost.append(data)
+            else:
+                carried(data)
+
+        carried = b.cable.to_ecr
+        b.cable.to_ecr = losing  # type: ignore[method-assign]
+        assert isinstance(await b.hold(), Done)
+        assert lost
+        assert b.heard() == ["0622"]
 
     run(case)
 
