@@ -73,6 +73,7 @@ class Simulator:
         self.screen = Screen()
         self.field = Field()
         self.powered = True
+        self.boots = 0
         self.busy = False
         self.desk = Desk(
             store=self.store,
@@ -220,6 +221,7 @@ class Simulator:
         """Only the store survives. What the ECR never answered is settled as the switch tells."""
         self.store.reload()
         self.powered = True
+        self.boots += 1
         self.commands.till.forget()
         self.talk.numbers.reset()
         self.screen.welcome()

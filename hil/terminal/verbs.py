@@ -246,6 +246,7 @@ class Verbs:
         return {
             "mode": self._mode(),
             "powered": sim.powered,
+            "boots": sim.boots,
             "screen": sim.screen.lines,
             "registered": memory.registered,
             "config": f"{memory.config:02x}",

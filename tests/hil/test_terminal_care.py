@@ -118,8 +118,7 @@ def test_an_update_follows_and_the_terminal_is_silent(bench: Bench) -> None:
 def test_a_reboot_follows(bench: Bench) -> None:
     bench.ask("set", eod_completion="fc", reboot_s=0.1)
     assert bench.ecr.end_of_day().messages[-1] == "060f0227fc"
-    bench.until("powered", False)
-    bench.until("powered", True)
+    bench.until("boots", 2)
     assert bench.ecr.register("36").kinds == ["060f"]
 
 
@@ -279,8 +278,7 @@ def test_a_long_print_out_comes_in_an_extended_block(bench: Bench) -> None:
 def test_a_reset_reboots(bench: Bench) -> None:
     bench.ask("set", reboot_s=0.1)
     assert bench.ecr.command("061800").kinds == ["060f"]
-    bench.until("powered", False)
-    bench.until("powered", True)
+    bench.until("boots", 2)
     assert bench.ecr.status() == 0
 
 
@@ -290,8 +288,7 @@ def test_a_factory_reset_forgets_the_holds_but_the_bank_does_not(bench: Bench) -
     assert bench.ecr.command("0fa1056543210255").answer == "843700"
     assert bench.ecr.command("0fa1020002").answer == "848300"
     assert bench.ecr.command("0fa1051234560255").kinds == ["060f"]
-    bench.until("powered", False)
-    bench.until("powered", True)
+    bench.until("boots", 2)
     assert bench.ecr.open_receipts() == "061e04b887ffff"
     assert bench.ecr.status() == 0xC2
     assert bench.state()["foreign_holds"][0]["receipt"] == 231
@@ -447,6 +444,7 @@ def test_a_new_rate_counts_after_a_while(tmp_path: Path) -> None:
 def test_a_new_rate_is_kept_in_the_store(tmp_path: Path) -> None:
     with terminal(tmp_path, baud=9600, settings=("baud_wait_s=0",)) as bench:
         bench.ecr.command("08400106")
+        bench.until("baud", 57_600)
     with terminal(tmp_path, baud=9600) as bench:
         assert bench.state()["baud"] == 57_600
 
@@ -531,7 +529,7 @@ def test_the_configuration_can_be_changed(bench: Bench) -> None:
 def test_a_reboot_at_any_time(bench: Bench) -> None:
     held = bench.hold("visa", 5000).receipt
     bench.ask("reboot", off_s=0.1)
-    bench.until("powered", True)
+    bench.until("boots", 2)
     bench.reopen()
     assert bench.ecr.register("36").kinds == ["060f"]
     assert f"{held:04d}" in bench.ecr.open_receipts()
