@@ -707,7 +707,7 @@ def test_the_command_says_all_agree_and_exits_0(
     arguments = write_sources(world, tmp_path)
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    assert "52500001/1/1  5000 EUR  1064" in out
+    assert "52500001/1/1  50.00 EUR  10.64" in out
     assert "all four agree: 3 sessions, 4 holds, 5 records, 2 receipts" in out
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["ok"] is True
