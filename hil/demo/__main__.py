@@ -1,122 +1,142 @@
-"""python -m hil.demo [--stay] [--broker WAY] [--keep]"""
+"""One real session through the whole station, step by step, every part a process of its own."""
 
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
-import shutil
 import signal
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from hil.broker import WAYS, Broker, BrokerError, find_broker
 from hil.common.control import ControlError
+from hil.demo.place import CONFIG, DIRECTORY, PROXY_PORT, ROOT, TARIFF, Place, workplace
 from hil.demo.say import Voice
 from hil.demo.stay import Prompt
-from hil.demo.tour import Tour
-from hil.rig import Ports, Rig, RigError
+from hil.demo.tour import INTRODUCTION, STATION, STEPS, Tour
+from hil.rig import Rig, RigError
 
-ROOT = Path(__file__).resolve().parents[2]
-DIRECTORY = ROOT / "run" / "demo"
-CONFIG = ROOT / "config" / "demo.yaml"
-TARIFF = ROOT / "config" / "tariffs" / "adhoc.yaml"
 BROKERS = ROOT / ".venv-broker"
-# Fixed by config/demo.yaml, which the agent reads unchanged.
-PORTS = Ports(broker=18831, proxy=18830)
 TENANT = "demo"
 PASSWORD = "123456"
 POWER_W = 360_000
 FAILED, INTERRUPTED = 1, 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@contextmanager
-def workplace(keep: bool) -> Iterator[Path]:
-    """`run/demo`, empty, for one demo at a time; removed at the end."""
-    DIRECTORY.parent.mkdir(exist_ok=True)
-    lock = os.open(DIRECTORY.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise RigError("another demo runs in this folder; end it first") from None
-    try:
-        shutil.rmtree(DIRECTORY, ignore_errors=True)
-        DIRECTORY.mkdir()
-        yield DIRECTORY
-    finally:
-        if not keep:
-            shutil.rmtree(DIRECTORY, ignore_errors=True)
-            if not any(DIRECTORY.parent.iterdir()):
-                DIRECTORY.parent.rmdir()
-        os.close(lock)
-
-
-def demo_rig(directory: Path, broker: Broker) -> Rig:
-    protocol = "5" if broker.mqtt5 else "3.1.1"
+def demo_rig(place: Place, broker: Broker) -> Rig:
     return Rig(
-        directory,
-        CONFIG,
-        PORTS,
+        place.directory,
+        place.config,
+        place.ports,
         TENANT,
         broker,
-        protocol=protocol,
+        protocol="5" if broker.mqtt5 else "3.1.1",
         charger_options=("--load-w", str(POWER_W), "--pace"),
         terminal_options=("--password", PASSWORD, "--pace"),
     )
 
 
-def run(stay: bool, keep: bool, ways: tuple[str, ...]) -> int:
-    voice = Voice()
-    started = time.monotonic()
-    voice.title("voltill demo: one real session; every part below is a process of its own")
-    broker = find_broker(BROKERS, ways)
-    with workplace(keep) as directory, demo_rig(directory, broker) as rig:
-        rig.make_secrets(PASSWORD)
-        rig.start()
-        rig.start_agent()
-        voice.says("broker", str(broker))
-        voice.says("terminal", "simulated ZVT terminal on a pty, serial framing, 115200 8N2")
-        voice.says(
-            "charger", "simulated SDM630 meter and EV-CC-AC1 on one Modbus RTU bus, 9600 8N1"
-        )
-        voice.says("agent", f"voltill run --config {CONFIG.relative_to(ROOT)}, unchanged")
-        Tour(rig, voice, TARIFF).play()
-        took_s = time.monotonic() - started
+def introduce(voice: Voice, tour: bool) -> None:
+    voice.title("voltill: the payment agent on the charger, at work")
+    voice.line()
+    voice.prose(INTRODUCTION)
+    if tour:
         voice.line()
-        if voice.failures:
-            voice.title(f"{len(voice.failures)} checks broken after {took_s:.0f} s:")
-            for failure in voice.failures:
-                voice.line(f"    {failure}")
-        else:
-            voice.title(f"Every check held. {took_s:.0f} s.")
-        if stay:
-            Prompt(rig, voice).run()
-    return FAILED if voice.failures else 0
+        voice.prose(f"Steps: {STEPS}")
+    voice.line()
+
+
+def set_up(rig: Rig, place: Place, voice: Voice, broker: Broker) -> None:
+    """Every part, and who it is."""
+    place.write_config()
+    rig.make_secrets(PASSWORD)
+    voice.says("broker", str(broker))
+    rig.start_broker()
+    rig.start_network()
+    rig.start_backend()
+    voice.says("back end", "subscribed; checks, stores and acknowledges records")
+    rig.start_terminal()
+    voice.says("terminal", "ZVT on a pty, serial framing, 115200 8N2")
+    rig.start_charger()
+    voice.says("charger", "EV-CC-AC1 and SDM630 on one Modbus RTU bus, 9600 8N1, with a car")
+    rig.start_agent()
+    what = ", unchanged" if place.fixed else f", a copy of {CONFIG.name} with other ports and paths"
+    config = place.config.relative_to(ROOT) if place.fixed else place.config
+    voice.says("agent", f"voltill run --config {config}{what}")
+
+
+def verdict(voice: Voice) -> int:
+    voice.line()
+    if voice.failures:
+        voice.title(f"{len(voice.failures)} of {voice.checks} checks broken, {voice.seconds()} s:")
+        for failure in voice.failures:
+            voice.line(f"    {failure}")
+        return FAILED
+    voice.title(f"All {voice.checks} checks held, {voice.seconds()} s.")
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    voice = Voice()
+    place = Place(args.directory.absolute(), args.ports)
+    introduce(voice, not args.no_tour)
+    broker = find_broker(BROKERS, (args.broker,) if args.broker else WAYS)
+    voice.start_clock()
+    status = 0
+    with workplace(place, args.keep), demo_rig(place, broker) as rig:
+        try:
+            set_up(rig, place, voice, broker)
+            if not args.no_tour:
+                Tour(rig, voice, TARIFF).play()
+                status = verdict(voice)
+            if args.stay:
+                Prompt(rig, voice, STATION).run()
+        except KeyboardInterrupt:
+            # Nobody waits for a session to be settled in a world that is about to be deleted.
+            rig.kill_all()
+            raise
+    return status
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:
+    """The first signal ends the demo; further ones must not keep it from cleaning up."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def main() -> int:
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev demo", description=__doc__)
-    parser.add_argument("--stay", action="store_true", help="keep everything up, with a prompt")
-    parser.add_argument("--keep", action="store_true", help="keep run/demo to look at")
-    parser.add_argument("--broker", choices=WAYS, help="only this way to a broker")
+    add = parser.add_argument
+    add("--stay", action="store_true", help="keep everything up afterwards, with a prompt")
+    add("--no-tour", action="store_true", help="with --stay: straight to the prompt")
+    add("--keep", action="store_true", help="keep run/demo to look at")
+    add("--broker", choices=WAYS, help="only this way to a broker")
+    add(
+        "--ports",
+        type=int,
+        default=PROXY_PORT,
+        metavar="PORT",
+        help=f"use PORT and the next one instead of {PROXY_PORT} and {PROXY_PORT + 1}",
+    )
+    add("--directory", type=Path, default=DIRECTORY, help="work there instead of in run/demo")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    if args.no_tour and not args.stay:
+        parser.error("--no-tour goes with --stay")
+    return args
+
+
+def main() -> int:
+    args = _parse()
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
     try:
-        return run(args.stay, args.keep, (args.broker,) if args.broker else WAYS)
+        return run(args)
     except KeyboardInterrupt:
         print("\ninterrupted; everything is down", file=sys.stderr)
         return INTERRUPTED
-    except (RigError, BrokerError, ControlError) as error:
+    except (RigError, BrokerError, ControlError, OSError) as error:
         print(f"\nthe demo failed: {error}", file=sys.stderr)
         return FAILED
 

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 import time
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from hil.demo import books
 from hil.demo.say import Voice
+from hil.demo.views import Views, kwh, money
 from hil.rig import Event, Rig, voltill_command
 
 STATION = "DE*VLT*S1"
-EVSE = "DE*VLT*E1"
 HOLD_MINOR = 5000
 CHARGE_WH = 1200  # enough to see kilowatt-hours and cents move
 SAMPLES = 6
 STEP_S = 20.0
+LOOK_S = 0.1
 CARD = "visa"
+RECEIPT_COLUMNS = 40
 
+INTRODUCTION = """\
+One driver charges once and pays by card; it takes less than a minute. Terminal, meter, charge controller,
+car and back end are simulated, each a process of its own. The agent is the real one, started as a technician
+would start it; it speaks ZVT to the terminal, Modbus RTU to meter and controller, MQTT to the broker."""
 
-def euro(minor: int) -> str:
-    return f"{minor // 100}.{minor % 100:02d} EUR"
-
-
-def kwh(energy_wh: int) -> str:
-    return f"{energy_wh // 1000}.{energy_wh % 1000:03d} kWh"
+STEPS = """\
+price on the terminal, plug, tap (hold 50.00 EUR), energy with running cost, network cut, stop, exact capture
+and release of the rest, receipt, network back, record arrives and is acknowledged, signatures checked, four
+books compared."""
 
 
 class Tour:
     def __init__(self, rig: Rig, voice: Voice, tariff: Path) -> None:
         self.rig, self.voice, self.tariff = rig, voice, tariff
+        self.views = Views(rig, STATION)
         self.session = ""
+        self.receipt = ""
+        self._seen: list[str] = []
 
     def play(self) -> None:
         self._price()
@@ -44,23 +52,22 @@ class Tour:
         self._receipt()
         self._restore()
         self._verify()
-        self._four_way()
+        self._four_books()
 
     # --- helpers ----------------------------------------------------------------------------------
 
-    def _terminal(self) -> dict[str, Any]:
-        return self.rig.tell("terminal", "state")
-
-    def _screen(self, who: str = "driver") -> None:
-        self.voice.box(who, self._terminal()["screen"])
-
-    def _status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.rig.voltill_json("status", "--state", str(self.rig.state))
-        return found
-
-    def _evse(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._status()["evses"][0]
-        return found
+    def _see(self) -> None:
+        """What all sides see at this moment: driver, terminal, charger, meter, back end."""
+        screen = self.views.terminal()["screen"]
+        if screen == self._seen:
+            self.voice.says("driver", "sees the same display")
+        else:
+            self.voice.box("driver", screen)
+        self._seen = screen
+        self.voice.says("terminal", self.views.dialogue())
+        self.voice.says("charger", self.views.charger())
+        self.voice.says("meter", self.views.meter())
+        self.voice.says("back end", self.views.backend())
 
     def _reach(self, *states: str) -> Event:
         return self.rig.log.wait(
@@ -72,178 +79,178 @@ class Tour:
             STEP_S,
         )
 
-    def _movements(self, kind: str) -> list[dict[str, Any]]:
-        path = self.rig.acquirer_ledger
-        rows = [json.loads(x) for x in path.read_text().splitlines()] if path.exists() else []
-        return [row for row in rows if row["kind"] == kind]
-
-    def _wait_screen(self, words: str) -> bool:
-        """Until the terminal shows `words`."""
+    @staticmethod
+    def _until(holds: Callable[[], bool]) -> bool:
+        """Look again until it holds; False after STEP_S."""
         limit = time.monotonic() + STEP_S
-        while time.monotonic() < limit:
-            if words in " ".join(self._terminal()["screen"]):
-                return True
-            time.sleep(0.1)
-        return False
+        while not holds():
+            if time.monotonic() > limit:
+                return False
+            time.sleep(LOOK_S)
+        return True
 
-    def _outbox(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.rig.voltill_json(
-            "outbox", "list", "--state", str(self.rig.state)
-        )
-        return found
+    def _shows(self, words: str) -> bool:
+        return self._until(lambda: words in " ".join(self.views.terminal()["screen"]))
+
+    def _charged(self, energy_wh: int) -> dict[str, Any]:
+        """The connector once so much energy has flowed in this session."""
+        seen: dict[str, Any] = {}
+
+        def enough() -> bool:
+            seen.update(self.views.evse())
+            return (seen["energy_wh"] or 0) >= energy_wh
+
+        self._until(enough)
+        return seen
 
     # --- steps ------------------------------------------------------------------------------------
 
     def _price(self) -> None:
         v = self.voice
         v.step("The price is on the terminal before anybody pays")
-        shown = self._wait_screen("kWh")
-        self._screen()
-        v.says("agent", "registered at the terminal, meter and controller answer")
-        v.check("the price per kWh is shown", shown, self._terminal()["screen"])
+        shown = self._shows("kWh")
+        self.rig.tell("backend", "wait", station=STATION, online=True, timeout_s=STEP_S)
+        self._see()
+        v.check("the price per kWh is shown", shown, self.views.terminal()["screen"])
 
     def _plug(self) -> None:
         v = self.voice
         v.step("The driver plugs in")
         self.rig.tell("charger", "plug")
-        limit = time.monotonic() + STEP_S
-        while self._evse()["state"] != "plugged" and time.monotonic() < limit:
-            time.sleep(0.1)
-        evse = self._evse()
+        seen = self._until(lambda: self.views.evse()["state"] == "plugged")
+        self._see()
+        v.check("the agent sees the car", seen, self.views.evse())
         state = self.rig.tell("charger", "state")
-        v.says("charger", f"control pilot {state['cp']}, not released, {evse['power_w']} W")
-        v.says("meter", f"register {kwh(evse['register_wh'])}")
         v.check("no energy without a hold", not state["released"], state)
 
     def _tap(self) -> None:
         v = self.voice
-        v.step(f"The driver taps a card: hold {euro(HOLD_MINOR)}")
+        v.step(f"The driver taps a card: hold {money(HOLD_MINOR)}")
         self.rig.tap(CARD)
         self.session = str(self._reach("authorizing")["session"])
-        v.says("agent", f"session {self.session}: intent durable, then 06 22 to the terminal")
+        v.says("agent", f"session {self.session}: intent on disk, then the command")
         self._reach("approved")
-        v.says("agent", "approval durable, then answered")
+        v.says("agent", "approval on disk, then the answer")
         self._reach("starting", "charging")
-        holds = self._movements("hold")
-        v.says(
-            "acquirer", f"hold {euro(holds[-1]['amount_minor'])}, receipt {holds[-1]['receipt']}"
-        )
-        v.check(
-            "exactly one hold", len(holds) == 1 and holds[0]["amount_minor"] == HOLD_MINOR, holds
-        )
+        self._see()
+        holds = self.views.booked("hold")
+        for hold in holds:
+            amount, receipt = money(hold["amount_minor"]), hold["receipt"]
+            v.says("acquirer", f"hold {amount}, receipt {receipt}, trace {hold['trace']}")
+        exact = len(holds) == 1 and holds[0]["amount_minor"] == HOLD_MINOR
+        v.check(f"exactly one hold of {money(HOLD_MINOR)}", exact, holds)
 
     def _energy(self) -> None:
         v = self.voice
         v.step("Energy flows; the cost runs along")
-        v.says("note", "the simulated car draws 360 kW, more than a real one at this connector,")
-        v.says("", "so that seconds show kilowatt-hours; demo.yaml's rated power fits it")
+        v.says(
+            "note",
+            "the simulated car draws 360 kW, more than a real one at this connector, so that"
+            " seconds show kilowatt-hours; the rated power in demo.yaml fits it",
+        )
         self._reach("charging")
-        seen = 0
+        rows = []
         for i in range(1, SAMPLES + 1):
-            limit = time.monotonic() + STEP_S
-            while (evse := self._evse())["energy_wh"] is None or evse["energy_wh"] < i * (
-                CHARGE_WH // SAMPLES
-            ):
-                if time.monotonic() > limit:
-                    break
-                time.sleep(0.05)
-            seen = evse["energy_wh"] or 0
-            cost = euro(evse["cost_minor"] or 0)
-            v.says("meter", f"{kwh(seen):>10}  {evse['power_w'] / 1000:6.1f} kW   cost {cost:>9}")
-        self._wait_screen("kWh")
-        self._screen()
-        v.check("energy and cost grow", seen >= CHARGE_WH, seen)
+            wanted_wh = i * CHARGE_WH // SAMPLES
+            evse = self._charged(wanted_wh)
+            seen_wh, cost_minor = evse["energy_wh"] or 0, evse["cost_minor"] or 0
+            rows.append((seen_wh, cost_minor))
+            power = f"{evse['power_w'] / 1000:.1f} kW"
+            who = "meter" if i == 1 else ""
+            v.says(who, f"{kwh(seen_wh):>9} {power:>10}   cost {money(cost_minor):>8}")
+        self._shows("Cost")
+        self._see()
+        grows = all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(rows))
+        v.check("energy and cost grow", grows and rows[-1][0] >= CHARGE_WH, rows)
 
     def _cut(self) -> None:
         v = self.voice
         v.step("The network is cut")
         self.rig.tell("netproxy", "cut")
         self.rig.tell("backend", "wait", station=STATION, online=False, timeout_s=STEP_S)
-        v.says("back end", "the station is offline (its last will arrived)")
-        before = self._evse()["energy_wh"]
-        limit = time.monotonic() + STEP_S
-        while (now := self._evse()["energy_wh"]) <= before and time.monotonic() < limit:
-            time.sleep(0.1)
-        v.check("charging goes on without the network", now > before, now)
+        v.says("back end", f"{self.views.backend()} (its last will arrived)")
+        before = self.views.evse()["energy_wh"]
+        grows = self._until(lambda: self.views.evse()["energy_wh"] > before)
+        v.says("driver", "sees no difference")
+        v.says("terminal", self.views.dialogue())
+        v.says("charger", self.views.charger())
+        v.says("meter", self.views.meter())
+        v.check("charging goes on without the network", grows, before)
 
     def _stop(self) -> None:
         v = self.voice
         v.step("The same card stops the session")
         self.rig.tap(CARD)
         self._reach("stopping")
-        v.says("agent", "release withdrawn; waits for controller and meter to prove the stop")
+        v.says("agent", "release withdrawn; controller and meter have to prove the stop")
         self._reach("recording")
-        v.says("agent", "end reading confirmed twice, price computed once, record signed")
+        v.says(
+            "agent", "end reading confirmed, price computed once, record signed, then the capture"
+        )
         self._reach("closed")
         found = self.rig.session(self.session)
-        self._screen()
-        captures = self._movements("capture")
+        self._shows("Total")
+        self._see()
+        captures = self.views.booked("capture")
         cost, held = found["cost_minor"], found["held_minor"]
-        v.says("meter", f"{kwh(found['energy_wh'])} by the register")
-        v.says(
-            "acquirer", f"captured {euro(captures[-1]['amount_minor'])}" if captures else "nothing"
-        )
-        v.says("", f"released {euro(captures[-1]['released_minor'])}" if captures else "")
-        exact = len(captures) == 1 and captures[0]["amount_minor"] == cost
-        v.check(f"captured exactly the cost, {euro(cost)}", exact, captures)
+        for row in captures:
+            amounts = f"{money(row['amount_minor'])}, released {money(row['released_minor'])}"
+            v.says("acquirer", f"captured {amounts}")
+        exact = len(captures) == 1 and captures[0]["amount_minor"] == cost > 0
+        v.check(f"captured exactly the cost, {money(cost)}", exact, captures)
         rest = exact and captures[0]["released_minor"] == held - cost
-        v.check(f"released exactly the rest, {euro(held - cost)}", rest, captures)
+        v.check(f"released exactly the rest, {money(held - cost)}", rest, captures)
         state = self.rig.tell("charger", "state")
         v.check("no energy after the stop", not state["released"], state)
 
     def _receipt(self) -> None:
         v = self.voice
-        v.step("The receipt, 40 columns")
-        text = self.rig.receipt(self.session)
-        v.box("driver", text.splitlines())
-        widest = max(len(line) for line in text.splitlines())
-        v.check("no line is wider than 40", widest <= 40, widest)
+        v.step(f"The receipt, {RECEIPT_COLUMNS} columns")
+        self.receipt = self.rig.receipt(self.session, RECEIPT_COLUMNS)
+        v.box("driver", self.receipt.splitlines())
+        widest = max(len(line) for line in self.receipt.splitlines())
+        v.check(f"no line is wider than {RECEIPT_COLUMNS}", widest <= RECEIPT_COLUMNS, widest)
 
     def _restore(self) -> None:
         v = self.voice
         v.step("The network comes back")
-        outbox = self._outbox()
+        outbox = self.views.outbox()
         v.says("agent", f"{outbox['unacked']} records waited on the station")
         v.check("nothing was lost while offline", outbox["unacked"] == 2, outbox)
         self.rig.tell("netproxy", "restore")
         self.rig.tell("backend", "wait", station=STATION, seq=2, timeout_s=STEP_S)
-        rows = self.rig.tell("backend", "records")["records"]
-        for row in rows:
-            v.says(
-                "back end", f"record {row['seq']} ({row['type']}), {len(row['jws'])} bytes, stored"
-            )
-        limit = time.monotonic() + STEP_S
-        while (left := self._outbox())["unacked"] and time.monotonic() < limit:
-            time.sleep(0.1)
-        v.says("agent", f"signed acknowledgement through record {left['acked_through']}")
-        v.check("every record is acknowledged", left["unacked"] == 0, left)
+        v.says("back end", self.views.backend())
+        for row in self.views.records():
+            what = f"record {row['seq']} ({row['type']}), {len(row['jws'])} bytes"
+            v.says("back end", f"{what}: signature good, stored")
+        acked = self._until(lambda: self.views.outbox()["unacked"] == 0)
+        left = self.views.outbox()
+        v.says("agent", f"signed acknowledgement through record {left['acked_through']} believed")
+        v.check("every record is acknowledged", acked, left)
 
     def _verify(self) -> None:
         v = self.voice
         v.step("Anybody can check the records")
-        command = [
-            *voltill_command(),
-            "verify",
-            *("--trust", str(self.rig.station_key), "--state", str(self.rig.state)),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        words = ("verify", "--trust", str(self.rig.station_key))
+        v.says("", f"$ voltill verify --trust {self.rig.station_key.name}")
+        done = subprocess.run(
+            [*voltill_command(), *words, "--state", str(self.rig.state)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         for line in done.stdout.splitlines():
             v.says("verify", line)
         v.check("signatures and hash chain hold", done.returncode == 0, done.stderr)
 
-    def _four_way(self) -> None:
+    def _four_books(self) -> None:
         v = self.voice
         v.step("Four books, one truth")
-        voltill = " ".join(voltill_command())
-        command = [
-            *(sys.executable, "-m", "hil", "verify"),
-            *("--ledger", str(self.rig.acquirer_ledger), "--db", str(self.rig.backend_db)),
-            *("--voltill", voltill, "--state", str(self.rig.state)),
-            *("--config", str(self.rig.config), "--tariff", str(self.tariff)),
-            *("--trust", str(self.rig.station_key), "--all-closed"),
-            *("--energy-truth", str(self.rig.socket("charger"))),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        for line in (done.stdout + done.stderr).splitlines():
-            v.line(f"    {line}")
-        v.check("acquirer, back end, ledger and receipt agree", done.returncode == 0)
+        found = self.rig.session(self.session)
+        v.table("", books.table(self.views, found, self.receipt))
+        truth_mwh = self.rig.tell("charger", "state")["energy_truth_mwh"]
+        v.says("car", f"{truth_mwh / 1_000_000:.4f} kWh really flowed")
+        agree, findings = books.judge(self.rig, self.tariff)
+        for finding in findings:
+            v.says("found", finding)
+        v.check("acquirer, back end, ledger and receipt agree", agree, findings)
