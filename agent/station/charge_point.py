@@ -339,14 +339,13 @@ class ChargePoint:
         self.live = Live(session.id, wh, power_w, charging_ms, idle_ms, cost.total_minor)
 
     async def _save(self, session: Session) -> None:
-        """Make the last good reading durable. An old one is left: the event's time is taken for the
-        reading's when a later reading is judged."""
+        """Make the last good reading durable, if it can be true. An old one is left: the event's time is
+        taken for the reading's when a later reading is judged."""
         now = self._saved_ms = self._clock.boot_ms()
         good = self.register.good
         if good is None or good.energy_import_wh is None or now - good.boot_ms > READ_SLACK_MS:
             return
-        same_meter = session.meter_serial in (None, good.serial)
-        if same_meter and good.energy_import_wh >= (session.last_wh or 0):
+        if self.register.fits(session, good):
             data = {"energy_wh": good.energy_import_wh, "power_w": good.power_w or 0}
             await self._keeper.tell(session.id, E.PROGRESS, data)
 

@@ -475,6 +475,7 @@ class Plant:
 class EvseDriver:
     def __init__(self, plant: Plant, process: Process) -> None:
         self._p, self._process = plant, process
+        self._looked = False
 
     @property
     def abilities(self) -> EvseAbilities:
@@ -485,7 +486,11 @@ class EvseDriver:
         now = self._p.clock_ms()
         if not self._p.answers:
             return EvseSnapshot(EvseState.UNKNOWN, now, fault_codes=("MTR-002",))
-        return EvseSnapshot(self._p.state(), now, estop=self._p.estop)
+        state, first = self._p.state(), not self._looked
+        self._looked = True
+        if first and state is EvseState.UNPLUGGED:
+            state = EvseState.UNKNOWN  # "no car" is believed when it was seen twice
+        return EvseSnapshot(state, now, estop=self._p.estop)
 
     async def _command(self, do: Callable[[], None]) -> None:
         await asyncio.sleep(self._p.bus_ms / MS)

@@ -304,6 +304,36 @@ def test_records_of_two_sessions_at_once_stay_one_chain(two: World) -> None:
     one_end_each(two)
 
 
+def test_many_records_wanted_at_once_are_made_one_after_the_other(make: Make) -> None:
+    import asyncio
+
+    from agent.session import E, Effect
+
+    w = make()
+    keeper = w.agent.keeper
+    keeper.perform = lambda session, effect: None
+    tap = {
+        "evse": None,
+        "terminal": "t1",
+        "amount_minor": 5000,
+        "currency": "EUR",
+        "tariff_id": "adhoc",
+    }
+
+    async def all_at_once() -> None:
+        names = [f"S{i}" for i in range(12)]
+        for name in names:
+            await keeper.tell(name, E.TAPPED, tap)
+            await keeper.tell(name, E.NOT_SENT, {"why": "test"})
+        work = [w.agent.recorder.record(name, Effect.RECORD_SETTLEMENT) for name in names * 2]
+        await asyncio.gather(*work)
+
+    assert w.loop is not None
+    w.loop.run_until_complete(all_at_once())
+    assert len(w.records()) == 12, "verified: one chain, and none twice"
+    assert all(s.state is S.CLOSED for s in w.sessions())
+
+
 # --- screens ------------------------------------------------------------------------------------------
 
 

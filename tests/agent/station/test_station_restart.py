@@ -197,7 +197,7 @@ def test_a_controller_that_does_not_come_back_ends_the_session(make: Make) -> No
     assert stopping.stop_reason == "restart"
 
 
-@pytest.mark.parametrize("case", ["long", "unplugged", "meter", "estop", "reboot"])
+@pytest.mark.parametrize("case", ["long", "unplugged", "meter", "jump", "fall", "estop", "reboot"])
 def test_what_does_not_resume(make: Make, case: str) -> None:
     w = make()
     charge(w, seconds=70)
@@ -207,6 +207,10 @@ def test_what_does_not_resume(make: Make, case: str) -> None:
         w.plant.unplug()
     if case == "meter":
         w.plant.serial = "SDM-2"
+    if case == "jump":
+        w.plant.begin_wh += 5_000  # more than the connector can deliver
+    if case == "fall":
+        w.plant.begin_wh -= 5_000
     if case == "estop":
         w.plant.press_estop()
     if case == "reboot":
@@ -214,7 +218,8 @@ def test_what_does_not_resume(make: Make, case: str) -> None:
     w.start()
     done = w.until_state(S.CLOSED, within_s=200)
     assert done.stop_reason == "restart"
-    assert done.end_quality == ("last_durable" if case == "meter" else "confirmed")
+    doubtful = case in ("meter", "jump", "fall")
+    assert done.end_quality == ("last_durable" if doubtful else "confirmed")
     one_end_each(w)
 
 
