@@ -372,6 +372,25 @@ def test_bytes_that_came_before_a_hang_up_are_read_first(tty_pair: Pty) -> None:
     asyncio.run(main())
 
 
+def test_an_adapter_that_is_pulled(monkeypatch: pytest.MonkeyPatch, tty_pair: Pty) -> None:
+    """A USB adapter gives an error instead of an end."""
+
+    async def main() -> None:
+        line = await open_line(LineSpec(tty_pair.path))
+
+        def broken(*_: object) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "read", broken)
+        assert line.discard() == b""
+        monkeypatch.undo()
+        with pytest.raises(LineLost, match="hung up .Input/output error.; unplugged"):
+            await line.read()
+        await line.close()
+
+    asyncio.run(main())
+
+
 def test_close_wakes_who_waits(tty_pair: Pty) -> None:
     async def main() -> None:
         line = await open_line(LineSpec(tty_pair.path))

@@ -46,7 +46,6 @@ from drivers.terminal.zvt.phases import (
     ENDED,
     HELD_MAX,
     LAST_ANSWER_MS,
-    STARTED,
     T4_MS,
     At,
 )
@@ -215,8 +214,8 @@ class Dialogue:
         apdu, whole = self._read(data)
         if self._at is At.ANSWER and apdu.command == "061e":
             return self._ended_unanswered(apdu, now)
-        if self._at not in STARTED:
-            self._answer(self._of_before(apdu), now)
+        if self._at is not At.RUNNING:
+            self._answer(self._not_ours(apdu), now)
             return []
         handler = self._accepts.get(apdu.command)
         if handler is None:
@@ -233,9 +232,9 @@ class Dialogue:
         except Malformed:
             return Apdu(data[:2].hex()), False
 
-    def _of_before(self, apdu: Apdu) -> bytes:
-        """The answer to a message that comes before our command was answered: it belongs to what was
-        before, and says nothing about us."""
+    def _not_ours(self, apdu: Apdu) -> bytes:
+        """The answer to a message that comes before our command was answered, or after its end: it
+        belongs to something else, and says nothing about us."""
         if apdu.command not in self._accepts:
             return UNKNOWN_COMMAND
         return REFUSED if is_booking(apdu) else POSITIVE
@@ -264,21 +263,10 @@ class Dialogue:
         self._deadline = now + self._run_ms
         return []
 
-    def _still_running(self, now: int) -> None:
-        if self._at is At.RUNNING:
-            self._deadline = now + self._run_ms
-
     # --- messages of the terminal -----------------------------------------------------------------
 
     def _status_information(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        self._still_running(now)
-        if self._at is At.LAST_ANSWER:
-            # Said again because our answer was not heard, or nothing of ours.
-            again = self._ends is Ends.WITH_STATUS or (
-                self._kept is not None and same_booking(self._kept, apdu)
-            )
-            self._answer(POSITIVE if again or not is_booking(apdu) else REFUSED, now)
-            return []
+        self._deadline = now + self._run_ms
         if self._ends is Ends.WITH_STATUS:
             self._result = Completed(apdu, apdu)
             return self._last(now)
@@ -312,13 +300,13 @@ class Dialogue:
         return [Evidence(apdu)]
 
     def _unreadable_status(self, now: int) -> list[DialogueEvent]:
-        self._still_running(now)
-        if self._at is At.RUNNING and self._results is Results.EVIDENCE:
+        self._deadline = now + self._run_ms
+        if self._results is Results.EVIDENCE:
             self._refused = True
-        elif self._at is At.RUNNING and self._ends is Ends.WITH_STATUS:
+        elif self._ends is Ends.WITH_STATUS:
             self._result = Disputed("its result cannot be read")
             return self._last(now)
-        elif self._at is At.RUNNING and self._results is Results.REPORT:
+        elif self._results is Results.REPORT:
             self._result = Disputed("its result cannot be read")
         self._answer(REFUSED, now)
         return []
@@ -327,19 +315,19 @@ class Dialogue:
         minutes = apdu.integer("timeout_min")
         if minutes and self._ends is not Ends.WITH_STATUS:
             self._run_ms = minutes * 60_000
-        self._still_running(now)
+        self._deadline = now + self._run_ms
         self._answer(POSITIVE, now)
         return []
 
     def _printing(self, _: Apdu, now: int) -> list[DialogueEvent]:
         """Receipts are made from the results. A print command that is not taken would keep a payment
         from being stored, so it is, and its text is dropped."""
-        self._still_running(now)
+        self._deadline = now + self._run_ms
         self._answer(POSITIVE, now)
         return []
 
     def _completion(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        if self._at is At.RUNNING and self._result is None:
+        if self._result is None:
             self._result = self._completed(apdu)
         return self._last(now)
 
@@ -360,7 +348,7 @@ class Dialogue:
 
     def _abort_message(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
         code = abort_code(apdu)
-        if self._at is At.RUNNING and self._result is None:
+        if self._result is None:
             if self._refused:
                 self._result = Disputed(f"its result was not accepted; it ended with {code:02x}")
             elif self._kept is not None:
@@ -372,10 +360,10 @@ class Dialogue:
     # --- the end ----------------------------------------------------------------------------------
 
     def _last(self, now: int) -> list[DialogueEvent]:
-        if self._at is not At.LAST_ANSWER:
-            self._at = At.LAST_ANSWER
-            self._deadline = now + LAST_ANSWER_MS
-            self._queue.clear()
+        """Our last answer. Whatever the terminal says after it says that it was heard."""
+        self._at = At.LAST_ANSWER
+        self._deadline = now + LAST_ANSWER_MS
+        self._queue.clear()
         self._answer(POSITIVE, now)
         return []
 

@@ -104,12 +104,11 @@ class Drive:
 
     def _take(self, events: list[DialogueEvent]) -> None:
         for event in events:
-            if not isinstance(event, Evidence):
-                self._outcome = event
-            elif self._store is None:
-                self._take(self._dialogue.decide(False, self._env.boot_ms()))
-            else:
+            if isinstance(event, Evidence):
+                assert self._store is not None, "evidence in a dialogue that moves no money"
                 self._storing = asyncio.ensure_future(self._store(event.apdu))
+            else:
+                self._outcome = event
 
     def _decide(self) -> None:
         """A store that fails, however, has not stored."""

@@ -214,6 +214,18 @@ def test_low_nibbles_count_and_high_ones_are_sent_as_f() -> None:
     assert encode(built)[3:] == h("3cf0f0f3") + b"abc"
 
 
+def test_error_texts_come_in_two_character_sets() -> None:
+    for raw in ("Gesch\u00e4ft".encode("cp437"), "Gesch\u00e4ft".encode()):
+        text = bytes([len(raw)]) + raw
+        apdu = status("06" + bytes([len(text) + 2]).hex() + "1f17" + text.hex())
+        assert apdu.tag_text("1f17") == "Gesch\u00e4ft"
+
+
+def test_totals_that_are_cut_off_are_told_raw() -> None:
+    fields = decode_or_error("040f0660f0f0f20102")["fields"]
+    assert fields == {"totals": "0102"}
+
+
 def test_negative_answers_keep_their_data() -> None:
     assert encode(decode(h("841e036f0978"))) == h("841e036f0978")
     assert decode(h("841e017d")).raw == h("7d")
