@@ -283,6 +283,16 @@ def test_numbers_are_not_used_unless_both_want_them(bench: Bench) -> None:
     assert bench.state()["message_numbers"]["active"] is False
 
 
+def test_numbers_end_with_a_log_off_and_with_the_power(bench: Bench, numbered: Numbered) -> None:
+    bench.ask("power_off")
+    bench.ask("power_on")
+    assert bench.ecr.command("0501051234560302").messages == ["060f0100"]
+    register_tags(bench, "1f7303000000")
+    numbered.last = 0
+    numbered.command("060200")
+    assert bench.ecr.command("0501051234560302").messages == ["060f0100"]
+
+
 def test_numbers_wrap() -> None:
     assert [sequence.following(n) for n in (0, 1, 999_998, 999_999)] == [1, 2, 999_999, 1]
 

@@ -362,6 +362,15 @@ def test_only_the_last_one_can_be_reversed_by_switch(bench: Bench) -> None:
     assert reverse(bench, 232).messages[-1] == "061e01b5"
 
 
+def test_a_payment_that_was_taken_back_is_not_the_last_one(bench: Bench) -> None:
+    bench.tap_and_read()
+    bench.ecr.pay(500)
+    bench.tap_and_read()
+    assert bench.ecr.pay(600, answers={"040f": "846600"}).kinds[-1] == "061e"
+    assert reverse(bench, 232).messages[-1] == "061e01b5"
+    assert reverse(bench, 231).result().amount == 500
+
+
 def test_a_capture_can_be_reversed_and_its_hold_stays_gone(bench: Bench) -> None:
     bench.hold("visa", 5000)
     bench.ecr.release_part(231, 4000)
