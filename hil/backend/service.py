@@ -25,6 +25,7 @@ from hil.common.control import Answer, ControlError, ControlServer
 
 STATE_EVERY_S = 30  # the retained state is renewed, so that a station can tell a stale one
 CONNECT_S = 10.0
+LEAVE_S = 2.0  # for the farewell; without it the broker's will says the same
 RECONNECT_S = (1, 5)
 MAX_INFLIGHT_ACKS = 20
 MAX_ROWS = 1000
@@ -364,4 +365,4 @@ def _no_delay(_client: Client, _userdata: object, sock: Any) -> None:
 
 
 def _published(info: Any) -> None:
-    info.wait_for_publish(CONNECT_S)
+    info.wait_for_publish(LEAVE_S)
