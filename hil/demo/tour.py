@@ -149,9 +149,10 @@ class Tour:
             " seconds show kilowatt-hours; the rated power in demo.yaml fits it",
         )
         self._reach("charging")
-        rows = []
+        rows: list[tuple[int, int]] = []
         for i in range(1, SAMPLES + 1):
-            wanted_wh = i * CHARGE_WH // SAMPLES
+            # A busy machine may have passed several marks by now: always the next one that is ahead.
+            wanted_wh = max(i * CHARGE_WH // SAMPLES, rows[-1][0] + 1 if rows else 0)
             evse = self._charged(wanted_wh)
             seen_wh, cost_minor = evse["energy_wh"] or 0, evse["cost_minor"] or 0
             rows.append((seen_wh, cost_minor))
