@@ -384,7 +384,7 @@ def test_an_adapter_that_is_pulled(monkeypatch: pytest.MonkeyPatch, tty_pair: Pt
         monkeypatch.setattr(os, "read", broken)
         assert line.discard() == b""
         monkeypatch.undo()
-        with pytest.raises(LineLost, match="hung up .Input/output error.; unplugged"):
+        with pytest.raises(LineLost, match=r"hung up .Input/output error.; unplugged"):
             await line.read()
         await line.close()
 

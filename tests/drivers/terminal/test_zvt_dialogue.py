@@ -320,7 +320,7 @@ def test_after_the_end_nothing_changes_it(message: str) -> None:
 def test_an_end_just_before_the_bound() -> None:
     talk = Talk().pt(OK, RESULT).decide(True)
     for _ in range(3):
-        talk.wait(d.DIALOGUE_MS_MAX // 3 - 1_000).pt(PROGRESS)
+        talk.wait(phases.DIALOGUE_MS_MAX // 3 - 1_000).pt(PROGRESS)
     talk.deaf = True
     talk.pt(END).wait(3_000)
     assert isinstance(talk.outcome, Completed)

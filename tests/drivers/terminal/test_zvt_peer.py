@@ -247,9 +247,11 @@ def run_one(wire: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> list[objec
 def test_no_wire_costs_money(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evidence kept once and before the answer, no command twice, and no outcome that is not true."""
     names: dict[str, int] = {}
-    for seed in range(FIRST, FIRST + COUNT):
+    # Byte by byte a run takes three times as long, and there is less to go wrong.
+    count = COUNT // 3 if wire == "one_byte" else COUNT
+    for seed in range(FIRST, FIRST + count):
         for outcome in run_one(wire, seed, monkeypatch):
             name = type(outcome).__name__
             names[name] = names.get(name, 0) + 1
-    print(f"\n{wire}: seeds {FIRST} to {FIRST + COUNT - 1}: {dict(sorted(names.items()))}")
-    assert names.get("Done", 0) > COUNT / 10, "nothing was tested"
+    print(f"\n{wire}: seeds {FIRST} to {FIRST + count - 1}: {dict(sorted(names.items()))}")
+    assert names.get("Done", 0) > count / 10, "nothing was tested"
