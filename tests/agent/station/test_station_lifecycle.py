@@ -104,6 +104,18 @@ def test_no_new_session_while_going_down(make: Make) -> None:
     assert w.terminal.count("hold") == 1
 
 
+def test_a_hand_over_leaves_the_release_to_a_controller_that_ends_it_by_itself(make: Make) -> None:
+    w = make(on_sigterm="hand_over")
+    w.plant.failsafe_s = 30
+    charge(w)
+    w.plant.commands.clear()
+    assert w.stop() == 0
+    assert w.plant.released and w.plant.commands == []
+    w.start()
+    w.run(10)
+    assert w.session().state is S.CHARGING and "withdraw" not in w.plant.commands
+
+
 def test_a_hand_over_leaves_the_session_to_the_next_start(make: Make) -> None:
     w = make(on_sigterm="hand_over")
     charge(w)
