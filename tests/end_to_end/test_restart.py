@@ -95,8 +95,13 @@ def test_killed_while_the_hold_is_being_released(tmp_path: Path, broker: Broker)
 def test_handed_over_then_killed_then_withdrawn_by_the_outside_hand(
     tmp_path: Path, broker: Broker
 ) -> None:
-    """Three runs of the agent, one session, one bill."""
-    with station(tmp_path / "rig", broker, on_sigterm="hand_over") as rig:
+    """Three runs of the agent, one session, one bill. Only a controller that would withdraw by itself is
+    left alone at a hand-over."""
+
+    def failsafe(text: str) -> str:
+        return text.replace("estop_input: IN", "estop_input: IN, failsafe_s: 60")
+
+    with station(tmp_path / "rig", broker, on_sigterm="hand_over", edit=failsafe) as rig:
         session = charge(rig)
         rig.signal_agent(signal.SIGTERM)
         assert rig.await_agent() == 0

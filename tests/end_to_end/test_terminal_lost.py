@@ -4,6 +4,7 @@ station: it comes back, and every hold ends exactly once. Afterwards all four bo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.station_rig import (
@@ -58,22 +59,40 @@ def cut_power(rig: Rig) -> None:
     rig.tell("terminal", "replug")
 
 
-@pytest.mark.parametrize(
-    ("at", "kinds"),
-    [("reserve:received", []), ("reserve:result_sent", ["hold", "auto_reversal"])],
-)
-def test_before_the_hold_is_complete(rig: Rig, at: str, kinds: list[str]) -> None:
+def test_before_the_hold_is_booked(rig: Rig) -> None:
     before, rows = truth_mwh(rig), len(booked(rig))
     rig.tell("charger", "plug")
-    rig.tell("terminal", "hold", at=at)
+    rig.tell("terminal", "hold", at="reserve:received")
     session = tap(rig)
-    rig.tell("terminal", "wait", at=at, timeout_s=STEP_S)
+    rig.tell("terminal", "wait", at="reserve:received", timeout_s=STEP_S)
     cut_power(rig)
     found = closed(rig, session)
-    assert [row["kind"] for row in booked(rig)[rows:]] == kinds
+    assert booked(rig)[rows:] == []
     assert (found["payment"], found["captured_minor"]) == ("not_held", 0)
     assert rig.tell("terminal", "state")["open_holds"] == []
     check_no_energy(rig, before)
+
+
+def test_an_approved_hold_that_vanished_is_listed(tmp_path: Path, broker: Broker) -> None:
+    """The approval was stored, its answer was lost, and the terminal has taken it back without a result
+    that says so: nobody can tell it from a hold that was charged, so a person is told."""
+    with station(tmp_path / "rig", broker) as rig:
+        rig.tell("charger", "plug")
+        rig.tell("terminal", "hold", at="reserve:result_sent")
+        session = tap(rig)
+        rig.tell("terminal", "wait", at="reserve:result_sent", timeout_s=STEP_S)
+        cut_power(rig)
+        reach(rig, session, "unresolved")
+        found = rig.session(session)
+        assert [row["kind"] for row in booked(rig)] == ["hold", "auto_reversal"]
+        assert (found["payment"], found["held_minor"], found["captured_minor"]) == (
+            "unknown",
+            5000,
+            0,
+        )
+        check_no_energy(rig, 0)
+        # The connector is free for the next driver.
+        assert reach(rig, tap(rig), "charging")
 
 
 def test_once_the_hold_is_booked(rig: Rig) -> None:
