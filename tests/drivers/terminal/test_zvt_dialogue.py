@@ -322,7 +322,7 @@ def test_an_end_just_before_the_bound() -> None:
     for _ in range(3):
         talk.wait(phases.DIALOGUE_MS_MAX // 3 - 1_000).pt(PROGRESS)
     talk.deaf = True
-    talk.pt(END).wait(3_000)
+    talk.pt(END).wait(4_000)
     assert isinstance(talk.outcome, Completed)
 
 
