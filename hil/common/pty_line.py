@@ -12,7 +12,9 @@ The traps this module is built around:
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import sys
 import termios
 import tty
 from pathlib import Path
@@ -25,6 +27,8 @@ MAX_PENDING_BYTES = 256 * 1024
 FULL_BUFFER_S = 1.0
 # Paced sending writes what this much time carries at once: timers are not finer on a busy board.
 PACE_STEP_S = 0.002
+# The kernel hands bytes from one end of a pty to the other in a work queue of its own.
+KERNEL_S = 0.002
 # The kernel's number of a rate -> the rate.
 _RATES = {
     getattr(termios, f"B{rate}"): rate
@@ -176,6 +180,21 @@ class PtyLine:
             await self._write(data[gap_at:])
         else:
             await self._write(data)
+
+    async def drained(self, at_most_s: float) -> None:
+        """Until whoever opened the slave has taken what was sent. On a real line bytes that have left
+        arrive; here pulling the plug would take back what is still in the pty's buffer."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + at_most_s
+        await asyncio.sleep(KERNEL_S)
+        # The kernel tells nobody when the other end has read.
+        while self._slave >= 0 and self._unread() and loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(KERNEL_S)
+
+    def _unread(self) -> int:
+        buffer = bytearray(4)
+        fcntl.ioctl(self._slave, termios.FIONREAD, buffer)
+        return int.from_bytes(buffer, sys.byteorder)
 
     async def _write(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from hil.terminal.link import LinkBroken
 
@@ -68,6 +68,8 @@ class Points:
         self._break_link = False
         self._reboot_at: str | None = None
         self.reboot: Callable[[], None] = lambda: None
+        # Until the ECR has what was sent before a point where the terminal stops.
+        self.arrived: Callable[[], Awaitable[None]] = _at_once
         self.hold_link: Callable[[], None] = lambda: None
         self.free_link: Callable[[bool], None] = lambda _discard: None
 
@@ -84,6 +86,7 @@ class Points:
         self.trace.append(at)
         if self._reboot_at == at:
             self._reboot_at = None
+            await self.arrived()
             self.reboot()
             await asyncio.Event().wait()  # cancelled by the loss of power
         if self.armed != at:
@@ -92,6 +95,7 @@ class Points:
         self.hold_link()
         self._resumed.clear()
         self._break_link = False
+        await self.arrived()
         await self._set_held(at)
         try:
             await self._resumed.wait()
@@ -124,6 +128,10 @@ class Points:
     def reset(self) -> None:
         """Power is gone: nothing is held any more. What is armed stays armed."""
         self.held_at = None
+
+
+async def _at_once() -> None:
+    return None
 
 
 def _known(at: str) -> str:

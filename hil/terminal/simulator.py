@@ -28,6 +28,8 @@ from hil.terminal.verbs import Verbs
 
 BITS_PER_CHAR = 11  # 8N2
 BAUD_OF_FALLBACK = 9600
+# An ECR that is dead or does not look takes nothing from its buffer; a test goes on after this.
+ARRIVAL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Simulator:
         self.points.hold_link = self._hold_links
         self.points.free_link = self._free_links
         self.points.reboot = self.reboot
+        self.points.arrived = self._arrived
         try:
             await self.control.start()
             if options.link is not None:
@@ -160,6 +163,10 @@ class Simulator:
     def _hold_links(self) -> None:
         for link in self._links:
             link.hold()
+
+    async def _arrived(self) -> None:
+        if self.line is not None:
+            await self.line.drained(ARRIVAL_S)
 
     def _free_links(self, discard: bool) -> None:
         for link in self._links:

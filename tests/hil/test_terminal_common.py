@@ -180,6 +180,27 @@ def read_now(fd: int) -> bytes:
         return b""
 
 
+def test_a_line_is_drained_when_the_other_end_has_read(tmp_path: Path) -> None:
+    async def main() -> None:
+        line = PtyLine(tmp_path / "tty")
+        line.open()
+        fd = await opened(tmp_path / "tty")
+        loop = asyncio.get_running_loop()
+        await line.write(b"abc")
+        begin = loop.time()
+        await line.drained(0.05)
+        assert loop.time() - begin >= 0.05  # nobody has read
+        await line.write(b"def")
+        waiting = asyncio.ensure_future(line.drained(5))
+        assert await exactly(fd, 6) == b"abcdef"
+        async with asyncio.timeout(2):
+            await waiting
+        os.close(fd)
+        line.close()
+
+    asyncio.run(main())
+
+
 def test_line_power_and_plug(tmp_path: Path) -> None:
     async def main() -> None:
         link = tmp_path / "tty"
