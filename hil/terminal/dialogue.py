@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -129,6 +130,8 @@ class Desk:
     field: Field
     pace: Pace
     password: str
+    # What a good ECR never does, counted.
+    complaints: Counter[str] = dataclasses.field(default_factory=Counter)
     # Set by whoever owns the line: a new rate after so many seconds.
     change_baud: Callable[[int, float], None] = lambda _rate, _wait_s: None
     # Does the result of this transaction get lost, though it stands?
@@ -262,6 +265,7 @@ class Talk:
         while True:
             event = await self.next_event(max(0.0, deadline - loop.time()))
             if event is None:
+                self.desk.complaints["message_not_answered"] += 1
                 raise NoAnswer("no answer within its time")
             if isinstance(event, LinkLost):
                 raise NoAnswer("the ECR has closed the connection")
@@ -290,6 +294,7 @@ class Talk:
         if (again := self.numbers.repeated(event.apdu)) is not None:
             await self._put_out(again)
         elif control != 0x06B0:
+            self.desk.complaints["command_while_busy"] += 1
             await self.say(BUSY)
         elif abortable and self.desk.switches.abort == "cards":
             await self.positive()

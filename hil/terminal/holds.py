@@ -30,7 +30,10 @@ class Holds:
             return
 
         def book(hold: Hold) -> Booked:
-            return self._desk.bank.capture(hold, hold.amount_minor - (ask.amount_minor() or 0))
+            released = ask.amount_minor() or 0
+            if released == hold.amount_minor:
+                self._desk.complaints["nothing_charged_without_06_25"] += 1
+            return self._desk.bank.capture(hold, hold.amount_minor - released)
 
         await self._finish(ask, book, allowed=self._desk.switches.partial_reversal)
 

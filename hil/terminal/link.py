@@ -59,6 +59,7 @@ class SerialLink:
         deliver: Callable[[Link, bytes], None],
         on_collision: Callable[[str], None],
         is_deaf: Callable[[], bool] = lambda: False,
+        complain: Callable[[str], None] = lambda _what: None,
     ) -> None:
         self._line = line
         self._switches = switches
@@ -66,6 +67,9 @@ class SerialLink:
         self._deliver = deliver
         self._on_collision = on_collision
         self._is_deaf = is_deaf
+        self._complain = complain
+        # The block that comes again and again, and how often it came.
+        self._heard, self._heard_times = b"", 0
         self._deframer = Deframer()
         self._flow = asyncio.Event()
         self._flow.set()
@@ -109,10 +113,11 @@ class SerialLink:
             await self._put(bytes([NAK]))
         elif self._verdict is not None and not self._verdict.done():
             if found is Sign.ACK:
-                self._last_block = b""
+                self._last_block = self._heard = b""
             self._verdict.set_result(found is Sign.ACK)
 
     async def _on_block(self, apdu: bytes) -> None:
+        self._count(apdu)
         self._faults.chaos(CHAOS_RECEIVING)
         control = split(apdu)[0]
         if control == ABORT and self._faults.take("collision"):
@@ -144,6 +149,12 @@ class SerialLink:
             self._last_block = b""  # it never was: the same command again is a new one
         else:
             self._deliver(self, apdu)
+
+    def _count(self, apdu: bytes) -> None:
+        self._heard_times = self._heard_times + 1 if apdu == self._heard else 1
+        self._heard = apdu
+        if self._heard_times > SENDS:
+            self._complain("block_sent_more_than_three_times")
 
     # --- Sending ----------------------------------------------------------------------------------
 
@@ -199,7 +210,7 @@ class SerialLink:
 
     def reset(self) -> None:
         self._deframer = Deframer()
-        self._last_block = b""
+        self._last_block = self._heard = b""
         self._generation += 1
 
     async def close(self) -> None:

@@ -32,7 +32,7 @@ VERBS = {
     "advance": "{days, hours, seconds} everybody's time goes on; holds may expire",
     "numbers": "{receipt, trace, turnover} what comes next; answers what it is",
     "foreign_hold": "{card, amount_minor, trace, aid, tid} a hold another terminal made",
-    "state": "everything there is to see",
+    "state": "everything there is to see; complaints: what a good ECR never does",
     "ledger": "what the acquirer has booked",
     "help": "these lines",
 }

@@ -139,7 +139,13 @@ class Simulator:
         self.line = PtyLine(link, baud=baud, pace=options.pace, bits_per_char=BITS_PER_CHAR)
         self.line.open()
         serial = SerialLink(
-            self.line, self.switches, self.faults, self._deliver_from, self._collide, self._is_deaf
+            self.line,
+            self.switches,
+            self.faults,
+            self._deliver_from,
+            self._collide,
+            self._is_deaf,
+            self._complain,
         )
         serial.running.add_done_callback(self._on_work_done)
         self._add_link(serial)
@@ -156,6 +162,9 @@ class Simulator:
     def _lost(self, link: Link) -> None:
         if self.talk.link is link:
             self.talk.lose()
+
+    def _complain(self, what: str) -> None:
+        self.desk.complaints[what] += 1
 
     def _collide(self, card: str) -> None:
         self.verbs.tap(card)

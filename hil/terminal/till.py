@@ -80,6 +80,7 @@ class Till:
         self._desk = talk.desk
         self.prompting = False
         self.card_before: Read | None = None
+        self._reserved_on: Read | None = None
 
     def forget(self) -> None:
         """Power-up, or a new Registration."""
@@ -132,6 +133,7 @@ class Till:
         if before and (bit_set or not desk.switches.pay_type_02_required):
             age_s = asyncio.get_running_loop().time() - before.at
             if age_s <= desk.switches.read_valid_s:
+                self._watch(ask, before)
                 return replace(ask, card=before.card, technology=before.technology)
         if desk.field.present() is None:
             desk.screen.busy("", "Please present card")
@@ -144,6 +146,13 @@ class Till:
         technology = desk.field.technology
         await self._talk.take_time(desk.pace.CARD_S)
         return replace(ask, card=card, technology=technology)
+
+    def _watch(self, ask: Ask, before: Read) -> None:
+        """One tap is one wish: a second reservation on it charges the driver twice."""
+        if ask.command == "reserve":
+            if self._reserved_on is before:
+                self._desk.complaints["second_reservation_on_one_tap"] += 1
+            self._reserved_on = before
 
     async def ask_host(self, command: str) -> None:
         """Raises Declined when there is no way to the host."""

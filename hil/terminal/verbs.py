@@ -283,5 +283,6 @@ class Verbs:
             "commands": dict(sim.talk.received),
             "messages": dict(sim.talk.sent),
             "faults": sim.faults.active(),
+            "complaints": dict(sim.desk.complaints),
             "switches": sim.switches.as_json(),
         }

@@ -58,6 +58,7 @@ def test_a_hold_acknowledged_but_not_answered_is_taken_back(bench: Bench) -> Non
     bench.ecr.write(ACK)
     bench.until("auto_reversals", 1)
     assert bench.kinds() == ["hold", "auto_reversal"]
+    assert bench.state()["complaints"] == {"message_not_answered": 1}
     assert bench.ecr.command("0620051234560303").messages == ["061e0183"]
 
 

@@ -209,6 +209,7 @@ def test_another_command_during_a_card_read_is_told_to_wait(bench: Bench) -> Non
     bench.ecr.receive()
     bench.ecr.send(hexa("050100"))
     assert bench.ecr.receive() == hexa("849c00")
+    assert bench.state()["complaints"] == {"command_while_busy": 1}
     bench.ask("tap", card="visa")
     assert bench.ecr.receive()[:2] == hexa("040f")
     bench.ecr.send(hexa("800000"))
@@ -251,6 +252,7 @@ def test_nothing_protects_from_reserving_twice(bench: Bench) -> None:
     assert bench.kinds() == ["hold", "hold"]
     assert [hold["receipt"] for hold in bench.state()["open_holds"]] == [231, 232]
     assert bench.state()["commands"]["0622"] == 2
+    assert bench.state()["complaints"] == {"second_reservation_on_one_tap": 1}
 
 
 def test_without_a_card_the_driver_is_asked_for_one(bench: Bench) -> None:
@@ -370,6 +372,7 @@ def test_releasing_all_is_a_release_and_nothing_is_a_full_capture(bench: Bench) 
     assert bench.ecr.release_part(231, 2500).result().amount == 0
     row = bench.rows()[-1]
     assert (row["kind"], row["amount_minor"]) == ("release", 2500)
+    assert bench.state()["complaints"] == {"nothing_charged_without_06_25": 1}
     bench.hold("visa", 2500)
     assert bench.ecr.command("062303870233").result().amount == 2500
     assert bench.rows()[-1]["released_minor"] == 0

@@ -113,6 +113,19 @@ def test_a_block_is_sent_three_times_and_no_more(bench: Bench) -> None:
     assert bench.ecr.command("050100").kinds == ["060f"]
 
 
+def test_an_ecr_that_goes_on_sending_is_told_of(bench: Bench) -> None:
+    bench.ask("fault", name="ignored", count=4)
+    for sends in range(1, 5):
+        bench.ecr.write(frame(STATUS))
+        assert bench.ecr.quiet(0.05)
+        told = {"block_sent_more_than_three_times": 1} if sends > 3 else {}
+        assert bench.state()["complaints"] == told
+    for _ in range(5):
+        assert bench.ecr.command("050100").kinds == ["060f"]
+    # The first of these was the fifth send of one block; the others are new commands.
+    assert bench.state()["complaints"] == {"block_sent_more_than_three_times": 2}
+
+
 # --- What it does wrong on request ----------------------------------------------------------------
 
 
