@@ -130,6 +130,7 @@ class Backend:
         client.will_set(f"{self.prefix}/backend/state", _state(False), qos=1, retain=True)
         client.on_socket_open = _no_delay
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         if self.link.address()[2]:
@@ -154,6 +155,16 @@ class Backend:
             return
         # Not state/#: that also matches our own backend/state.
         client.subscribe([(f"{self.prefix}/+/rec/#", 1), (f"{self.prefix}/+/state/+", 1)])
+
+    def _on_subscribe(
+        self,
+        client: Client,
+        _userdata: object,
+        _mid: int,
+        _codes: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        # Online from here on, not from CONNACK: what is published in between reaches nobody.
         self._publish_state(client, True)
         self._connected = True
         self._tell()

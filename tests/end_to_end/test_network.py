@@ -34,25 +34,35 @@ def events(rig: Rig, name: str) -> list[dict[str, object]]:
     return [e for e in rig.log.events if e.get("event") == name]
 
 
-def test_no_broker_from_the_start(tmp_path: Path, broker: Broker) -> None:
-    missing = ("broker", "network", "backend")
-    with station(tmp_path / "rig", broker, without=missing, start_agent=False) as rig:
-        # The key that acknowledgements are checked with was laid down long before.
-        rig.start_broker()
-        rig.start_network()
-        rig.start_backend()
-        rig.stop_part("backend")
-        rig.stop_part("netproxy")
+def test_no_broker_then_a_false_one_then_ours(tmp_path: Path, broker: Broker) -> None:
+    """A whole session without any broker. Then one answers whose certificate another authority signed:
+    nothing is sent to it. With the right authority in its place the records go out by themselves."""
+    ours, other = (Mosquitto(tmp_path / name, tls=True) for name in ("ours", "other"))
+    tls = Tls(ours.ca, *ours.server(), client_certificates=False)
+    directory = tmp_path / "rig"
+    directory.mkdir()
+    ca = directory / "ca.pem"
+    shutil.copy(other.ca, ca)
+    with station(
+        directory, broker, tls=tls, edit=lambda text: f"{text}  ca: {ca}\n", start_agent=False
+    ) as rig:
+        rig.tell("netproxy", "cut")
         rig.start_agent()
+        down = wait_event(rig, "uplink_down")
+        assert down["id"] == "UPL-001", down
         session = charge(rig)
         unplug(rig)
         check_captured(rig, session)
         waiting = outbox(rig)
-        assert waiting["unacked"] == 2
         assert [r["seq"] for r in waiting["records"]] == [1, 2]
         assert len(events(rig, "uplink_down")) == 1, "a loss is logged once"
-        rig.start_backend()
-        rig.start_network()
+
+        rig.tell("netproxy", "restore")
+        rig.until(lambda: "UPL-002" in rig.log.path.read_text(), "the certificate to be refused")
+        assert "certificate" in str(status(rig)["uplink"])
+        assert rig.tell("backend", "state")["messages"] == 0
+        assert outbox(rig)["unacked"] == 2
+        shutil.copy(ours.ca, ca)
         check_books(rig)
 
 
@@ -68,30 +78,4 @@ def test_broker_killed_in_the_middle_with_mqtt_3_1_1(tmp_path: Path, broker: Bro
         check_captured(rig, session)
         assert outbox(rig)["unacked"] == 2
         rig.start_broker()
-        check_books(rig)
-
-
-def test_broker_of_another_authority(tmp_path: Path, broker: Broker) -> None:
-    """Nothing is sent to it; with the right authority in its place the records go out by themselves."""
-    (tmp_path / "ours").mkdir()
-    (tmp_path / "other").mkdir()
-    ours = Mosquitto(tmp_path / "ours", tls=True)  # for its certificates
-    certificate, key = ours.server()
-    tls = Tls(ours.ca, certificate, key, client_certificates=False)
-    directory = tmp_path / "rig"
-    directory.mkdir()
-    ca = directory / "ca.pem"
-    shutil.copy(Mosquitto(tmp_path / "other", tls=True).ca, ca)
-    with station(directory, broker, tls=tls, edit=lambda text: f"{text}  ca: {ca}\n") as rig:
-        refused = wait_event(rig, "uplink_down")
-        assert refused["id"] == "UPL-002", refused
-        assert "certificate" in str(refused["text"])
-        session = charge(rig)
-        unplug(rig)
-        check_captured(rig, session)
-        assert outbox(rig)["unacked"] == 2
-        assert rig.tell("backend", "state")["messages"] == 0
-        assert len(events(rig, "uplink_down")) == 1
-        assert "UPL-002" in str(status(rig)["uplink"])
-        shutil.copy(ours.ca, ca)
         check_books(rig)

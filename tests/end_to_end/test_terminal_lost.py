@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.station_rig import (
+    PRICE,
     STEP_S,
     booked,
     broker,
@@ -48,6 +49,17 @@ def rig(station_of_the_module: Rig) -> Rig:
     """With nobody there."""
     nobody_there(station_of_the_module)
     return station_of_the_module
+
+
+def test_switched_off_and_on_while_idle(rig: Rig) -> None:
+    """The port stays and nobody answers: found out by asking."""
+    at = mark(rig)
+    rig.tell("terminal", "power_off")
+    lost = wait_event(rig, "device_lost", since=at, device="terminal")
+    assert lost["effect"] == "out of order for payment"
+    rig.tell("terminal", "power_on")
+    wait_event(rig, "device_back", since=at, device="terminal")
+    rig.wait_screen(PRICE)
 
 
 def cut_power(rig: Rig) -> None:
