@@ -14,8 +14,8 @@ from dev.say import DevError, say, step
 GATE_TIMEOUT_S = 1800
 """Far above the whole run (ten minutes at most): a check that hangs ends in a failure, not in silence."""
 
-WORKERS = (2, 4)
-"""pytest processes: two even on one core, since many tests wait for processes; more than four only heat."""
+WORKERS = (3, 4)
+"""pytest processes: three even on two cores, as many tests wait for processes; more than four only heat."""
 
 COUNTS_VARIABLE = "VOLTILL_TEST_COUNTS"
 """Names the file into which tests/conftest.py writes what it counted."""
