@@ -1,0 +1,115 @@
+"""The few things the agent needs from hardware, and nothing more.
+
+Three ports: `Terminal` (money), `Meter` (energy), `Evse` (contactor and plug). A driver implements one
+of them and imports only this module and `agent.values`. What a driver cannot do it does not have:
+optional verbs are protocols of their own (`CanIncrement`, `CanEndOfDay`, `SigningMeter` ...), found with
+`isinstance`.
+
+Two kinds of failure, never mixed:
+
+* `DeviceUnavailable` is raised when a device does not answer and nothing that moves money was sent.
+* A money verb never raises for trouble on the line. It returns exactly one of `Done`, `Refused`,
+  `Unknown`; `Unknown` is a state the session lives in, not an error (design §2 rule 2).
+"""
+
+from agent.ports.abilities import (
+    CanEndOfDay,
+    CanIncrement,
+    CanMaintain,
+    CanPay,
+    CanRefund,
+    CanReleaseForeign,
+    CanReverse,
+    EodHolds,
+    Goods,
+    Handover,
+    PartIssued,
+    Upkeep,
+    UpkeepReport,
+)
+from agent.ports.devices import (
+    DeviceUnavailable,
+    DriverEnv,
+    EvseSpec,
+    LineSpec,
+    MeterSpec,
+    TerminalSpec,
+)
+from agent.ports.evse import (
+    Evse,
+    EvseAbilities,
+    EvseSnapshot,
+    EvseState,
+    EvseTransaction,
+)
+from agent.ports.meter import (
+    Meter,
+    MeterIdentity,
+    SigningMeter,
+)
+from agent.ports.terminal import (
+    Card,
+    CardKind,
+    Done,
+    Evidence,
+    HoldRef,
+    Keep,
+    LastResult,
+    Need,
+    NotSent,
+    OpenHolds,
+    Outcome,
+    Reason,
+    Refused,
+    Terminal,
+    TerminalIdentity,
+    Unknown,
+    Verdict,
+)
+
+__all__ = [
+    "CanEndOfDay",
+    "CanIncrement",
+    "CanMaintain",
+    "CanPay",
+    "CanRefund",
+    "CanReleaseForeign",
+    "CanReverse",
+    "Card",
+    "CardKind",
+    "DeviceUnavailable",
+    "Done",
+    "DriverEnv",
+    "EodHolds",
+    "Evidence",
+    "Evse",
+    "EvseAbilities",
+    "EvseSnapshot",
+    "EvseSpec",
+    "EvseState",
+    "EvseTransaction",
+    "Goods",
+    "Handover",
+    "HoldRef",
+    "Keep",
+    "LastResult",
+    "LineSpec",
+    "Meter",
+    "MeterIdentity",
+    "MeterSpec",
+    "Need",
+    "NotSent",
+    "OpenHolds",
+    "Outcome",
+    "PartIssued",
+    "Reason",
+    "Refused",
+    "SigningMeter",
+    "Terminal",
+    "TerminalIdentity",
+    "TerminalSpec",
+    "Unknown",
+    "Upkeep",
+    "UpkeepReport",
+    "Verdict",
+]

@@ -1,0 +1,37 @@
+"""The port of an energy meter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from agent.values import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class MeterIdentity:
+    model: str
+    serial: str | None
+
+
+class Meter(Protocol):
+    """An energy meter. `read` never raises for a bad or missing answer: the reading says so."""
+
+    async def identity(self) -> MeterIdentity:
+        """Raises DeviceUnavailable."""
+
+    async def read(self) -> Reading: ...
+
+
+@runtime_checkable
+class SigningMeter(Protocol):
+    """Capability: a meter that signs. Begin and end are commands of their own; what `fetch` returned
+    must be durable before `acknowledge`, because some meters discard it then."""
+
+    async def begin(self, text: str) -> None: ...
+
+    async def end(self) -> None: ...
+
+    async def fetch(self) -> bytes: ...
+
+    async def acknowledge(self) -> None: ...
