@@ -36,7 +36,7 @@ from pathlib import Path
 
 from drivers.meter.timing import DeviceTiming
 from drivers.meter.values import MARKS, TYPES, UNITS, WordOrder
-from drivers.meter.yaml_nodes import Entry, Problem, read_document
+from drivers.yaml_nodes import Entry, Problem, read_document
 
 SHIPPED = Path(__file__).with_name("models")
 FORMAT = "voltill-meter-1"

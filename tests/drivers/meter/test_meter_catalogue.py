@@ -10,7 +10,7 @@ import pytest
 from drivers.meter import catalogue
 from drivers.meter.catalogue import ModelError, known_models, load_file, load_model
 from drivers.meter.values import WordOrder
-from drivers.meter.yaml_nodes import MAX_FILE_BYTES
+from drivers.yaml_nodes import MAX_FILE_BYTES
 
 SHIPPED = (catalogue.SHIPPED / "eastron_sdm630.yaml").read_text()
 

@@ -1,13 +1,9 @@
-"""The tables: codes, profiles, and texts for the display."""
-
-from importlib.resources import files
+"""The tables: codes, and texts for the display."""
 
 import pytest
-import yaml
 
-from agent.ports import DeviceUnavailable, Reason
+from agent.ports import Reason
 from drivers.terminal.zvt.codes import CODES, HOST_CODES, STATUS, TEMPORARY, explain, status_text
-from drivers.terminal.zvt.profile import PACKAGE, Profile, load_profile, names
 from drivers.terminal.zvt.tables import BMPS, BY_NAME, MESSAGES, TLV_TEXT
 from drivers.terminal.zvt.text import displayable
 
@@ -58,53 +54,6 @@ def test_bitmaps_and_messages_have_one_name_each() -> None:
     assert all(len(name) == 4 and name == name.lower() for name in MESSAGES)
     for tag, (show, pack) in TLV_TEXT.items():
         assert pack(show(b"Gr\x81\xe1e") if tag != "1f17" else "Grüße", 0), tag
-
-
-# --- profiles -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", names())
-def test_every_profile_loads_and_says_all(name: str) -> None:
-    profile = load_profile(name, {})
-    assert profile.name == name
-    written = yaml.safe_load((files(PACKAGE) / f"{name}.yaml").read_text())
-    assert set(written) | {"name"} == set(Profile.__slots__)
-
-
-def test_options_replace_single_settings() -> None:
-    assert load_profile("generic", {"reference_tag": "AC"}).reference_tag == "AC"
-    assert load_profile("generic", {"trace_in_reversal": False}).trace_in_reversal is False
-    assert load_profile("generic", {"capture_amount": "reversed"}).capture_amount == "reversed"
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "wanted"),
-    [
-        ("config_byte", 90, "two hex digits"),
-        ("config_byte", "9", "two hex digits"),
-        ("payment_type", "4O", "two hex digits"),
-        ("trace_in_reversal", "yes", "true or false"),
-        ("print_blocks", 1, "true or false"),
-        ("capture_amount", "held", "booked or reversed"),
-        ("capture_amount", None, "booked or reversed"),
-        ("reference_tag", "ac", "two capitals"),
-        ("reference_tag", 12, "two capitals"),
-        ("name", "mine", "one of capture_amount, config_byte"),
-        ("nothing", 1, "one of capture_amount, config_byte"),
-    ],
-)
-def test_options_that_cannot_be_used(key: str, value: object, wanted: str) -> None:
-    with pytest.raises(DeviceUnavailable, match="TRM-010") as error:
-        load_profile("generic", {key: value})
-    assert wanted in error.value.expected
-    assert key in error.value.seen
-
-
-def test_a_profile_nobody_has() -> None:
-    with pytest.raises(
-        DeviceUnavailable, match="TRM-010: no ZVT profile nexo; expected one of feig"
-    ):
-        load_profile("nexo", {})
 
 
 # --- texts ----------------------------------------------------------------------------------------

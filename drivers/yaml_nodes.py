@@ -14,9 +14,9 @@ from pathlib import Path
 
 import yaml
 
-# A model file is a page of text; anything larger is not one.
+# A file of ours is a page of text; anything larger is not one.
 MAX_FILE_BYTES = 64 * 1024
-# The form is four deep. Deeper nesting costs the parser time that grows with its square.
+# Our forms are four deep at most. Deeper nesting costs the parser time that grows with its square.
 MAX_DEPTH = 10
 _OPENING = (
     yaml.BlockMappingStartToken,
@@ -83,7 +83,7 @@ def _compose(text: str) -> yaml.MappingNode:
 
 
 def _check_tokens(text: str) -> None:
-    """Refuse what a model file has no use for, before anything is built from it."""
+    """Refuse what our files have no use for, before anything is built from it."""
     depth = 0
     for token in yaml.scan(text, yaml.SafeLoader):
         line = token.start_mark.line + 1
@@ -174,6 +174,22 @@ class Entry:
             self.problem(key, f"{node.value!r}: expected one of {', '.join(allowed)}{hint}")
             return None
         return str(node.value)
+
+    def plain(self, key: str) -> str | int | bool | None:
+        """Text, a whole number, or true or false. What YAML would turn into something else (`NO`, `12:30`,
+        `1.0`) is refused: it must be quoted."""
+        node = self._scalar(key, "one value")
+        if node is None:
+            return None
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if kind == "str":
+            return str(node.value)
+        if kind == "int" and _INTEGER.fullmatch(node.value):
+            return int(node.value, 16 if node.value.startswith("0x") else 10)
+        if kind == "bool" and node.value in ("true", "false"):
+            return bool(node.value == "true")
+        self.problem(key, f'{node.value!r}: put it in quotes: "{node.value}"')
+        return None
 
     def mapping(self, key: str) -> Entry | None:
         node = self._get(key)
