@@ -46,10 +46,10 @@ from drivers.terminal.zvt.phases import (
     ENDED,
     HELD_MAX,
     LAST_ANSWER_MS,
-    T4_MS,
     At,
 )
 from drivers.terminal.zvt.primitives import Malformed
+from drivers.terminal.zvt.sequences import FULL, Sequence
 
 
 class Dialogue:
@@ -57,14 +57,19 @@ class Dialogue:
         self,
         link: Link,
         command: Apdu,
+        sequence: Sequence | None = None,
         *,
         ends: Ends = Ends.WITH_COMPLETION,
         results: Results = Results.NONE,
-        run_ms: int = T4_MS,
+        run_ms: int | None = None,
     ) -> None:
         """`run_ms`: how long the terminal may be silent before it is broken, unless it asks for more."""
-        self._link, self._command, self._ends, self._results = link, command, ends, results
-        self._run_ms, self.name = run_ms, command.name
+        self._link, self._command = link, command
+        if sequence is None:
+            sequence = Sequence(command.command, ends, results, FULL)
+        self._sequence, self._ends, self._results = sequence, sequence.ends, sequence.results
+        self._run_ms = sequence.run_ms if run_ms is None else run_ms
+        self.name = command.name
         self._at = At.SENDING
         self._deadline: int | None = None
         self._until: int | None = None

@@ -10,7 +10,7 @@ from drivers.line import Line, LineLost
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.dialogue import Dialogue
 from drivers.terminal.zvt.frames import Link, LinkEvent
-from drivers.terminal.zvt.outcomes import DialogueEvent, Evidence, Outcome
+from drivers.terminal.zvt.outcomes import Asked, DialogueEvent, Evidence, Outcome, Printed, Progress
 
 Store = Callable[[Apdu], Awaitable[bool]]
 
@@ -107,7 +107,7 @@ class Drive:
             if isinstance(event, Evidence):
                 assert self._store is not None, "evidence in a dialogue that moves no money"
                 self._storing = asyncio.ensure_future(self._store(event.apdu))
-            else:
+            elif not isinstance(event, Progress | Printed | Asked):
                 self._outcome = event
 
     def _decide(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -19,11 +20,13 @@ class Ends(Enum):
 
 
 class Results(Enum):
-    """What a 04 0F means in a dialogue that ends with a Completion."""
+    """What a 04 0F means in a dialogue."""
 
     NONE = auto()  # nothing of ours was booked
     REPORT = auto()  # an old result is told again (06 20)
+    CARD = auto()  # a card was read, nothing was booked (06 C0, 06 E6 without an amount)
     EVIDENCE = auto()  # money moves
+    DAY = auto()  # a batch was closed (06 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,38 @@ class Broken:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """04 FF: what the terminal is doing. `timeout_min`: the T4 it asks for. `lines` are its own text."""
+
+    code: int
+    timeout_min: int | None = None
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """06 D1 and 06 D3: lines of a receipt, numbers like those of cards masked. `kind` is 1F07 (1 merchant, 2
+    customer, 3 administration), None where it is not told. `last`: the receipt is complete."""
+
+    kind: int | None
+    lines: tuple[str, ...]
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The terminal asked for something, and was answered. `command` is the control field: 04 01 wants the
+    ECR's clock set (`values`: date YYMMDD, time HHMMSS), 04 0C a part of a file (file_id, offset, length
+    sent)."""
+
+    command: str
+    values: Mapping[str, int | str]
+
+
 Outcome = Completed | Aborted | Negative | Disputed | Broken
-DialogueEvent = Evidence | Outcome
+Told = Progress | Printed | Asked
+DialogueEvent = Evidence | Told | Outcome
 
 
 def is_booking(apdu: Apdu) -> bool:

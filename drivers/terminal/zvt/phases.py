@@ -13,6 +13,12 @@ T4_MS = 180_000  # answer to Completion, restarted by every 04 FF and 04 0F
 # No dialogue is longer, whatever the terminal asks for with 04 FF: nobody stands at a charger for longer,
 # and the station counts a terminal that is busy for four minutes as stuck.
 DIALOGUE_MS_MAX = 220_000
+# End of day, initialisation, diagnosis: hosts take minutes, and to leave in the middle helps nobody. Only a
+# terminal that goes on saying so with 04 FF gets that long; T4 bounds its silence.
+CARE_MS_MAX = 900_000
+# 08 14: some ten megabytes over TCP take minutes, at 115200 baud two hours.
+FILE_MS_MAX = 7_200_000
+REGISTER_MS = 60_000  # a terminal that has just booted may be busy for so long
 # Evidence must be answered within the terminal's T3 of 5 s, some of which the line needs.
 DECIDE_MS = 4_000
 CARD_GRACE_MS = 2_000  # a card read ends by itself; this much later it is broken
