@@ -18,7 +18,7 @@ from drivers.terminal.zvt.profile_schema import SETTINGS, prints_by
 
 FAMILIES = {family.name: family for family in shipped()}
 OTHERS = [family for family in FAMILIES.values() if family.base is not None]
-SOURCE = re.compile(r"digest \d{1,2}(\.\d{1,2})?(: .+)?|PA00P01[56] .+|assumed: .+")
+SOURCE = re.compile(r"manual: .+|digest \d{1,2}(\.\d{1,2})?(: .+)?|PA00P01[56] .+|assumed: .+")
 
 
 def refused(name: str, options: dict[str, object]) -> DeviceUnavailable:
