@@ -21,6 +21,8 @@ from agent.ledger.rows import (
     OutboxStatus,
     RecordRow,
     SessionRow,
+    UpkeepOrder,
+    UpkeepRow,
 )
 
 __all__ = [
@@ -42,4 +44,6 @@ __all__ = [
     "OutboxStatus",
     "RecordRow",
     "SessionRow",
+    "UpkeepOrder",
+    "UpkeepRow",
 ]

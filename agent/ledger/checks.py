@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from agent.ledger.errors import LedgerError
-from agent.ledger.rows import EventRow, Head, RecordRow
+from agent.ledger.rows import EventRow, Head, RecordRow, UpkeepRow
 from agent.ledger.schema import EVENTS_PER_SESSION
 from agent.trust import card_like, jws, plain
 from agent.trust.chain import record_hash
@@ -27,13 +28,25 @@ def event_text(event: EventRow) -> str:
             raise LedgerError(
                 "LED-010", f"event {event.n}: its {what} is not 1 to {MAX_NAME} ASCII characters"
             )
-    where = f"event {event.n} ({event.name}) of session {event.session_id}"
-    if (place := card_like.find(event.data)) is not None:
+    return data_text(f"event {event.n} ({event.name}) of session {event.session_id}", event.data)
+
+
+def upkeep_text(row: UpkeepRow) -> str:
+    """The data of a step of upkeep as it is stored. Raises LedgerError."""
+    where = f"{row.task} of terminal {row.terminal}: {row.step}"
+    if not all(_NAME.match(name) for name in (row.terminal, row.task, row.step)):
+        raise LedgerError("LED-010", f"{where}: a name is not 1 to {MAX_NAME} ASCII characters")
+    return data_text(where, row.data)
+
+
+def data_text(where: str, data: Mapping[str, plain.JSON]) -> str:
+    """Plain data without anything like a card number. Raises LedgerError."""
+    if (place := card_like.find(data)) is not None:
         raise LedgerError(
             "LED-012", f"{where}: {place} looks like a card number; it is not stored; report this"
         )
     try:
-        text = plain.dumps(event.data)
+        text = plain.dumps(data)
     except plain.NotPlain as error:
         raise LedgerError("LED-014", f"{where} cannot be stored exactly: {error}") from None
     if len(text) > MAX_EVENT_BYTES:

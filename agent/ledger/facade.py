@@ -24,6 +24,8 @@ from agent.ledger.rows import (
     OutboxStatus,
     RecordRow,
     SessionRow,
+    UpkeepOrder,
+    UpkeepRow,
 )
 
 T = TypeVar("T")
@@ -50,7 +52,7 @@ class AsyncLedger:
     async def open(
         cls,
         path: Path | str,
-        station: str,
+        station: str | None,
         *,
         create: bool = True,
         executor: Executor | None = None,
@@ -187,6 +189,12 @@ class AsyncLedger:
 
     async def meta_set(self, key: str, value: str) -> None:
         await self._call(lambda: self._ledger.meta_set(key, value))
+
+    async def add_upkeep(self, row: UpkeepRow, order: int | None = None) -> int:
+        return await self._call(lambda: self._ledger.add_upkeep(row, order))
+
+    async def upkeep(self, task: str) -> list[UpkeepOrder]:
+        return await self._call(lambda: self._ledger.upkeep(task))
 
     async def checkpoint(self) -> int:
         return await self._call(self._ledger.checkpoint)

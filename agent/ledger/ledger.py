@@ -14,7 +14,7 @@ from pathlib import Path
 
 import apsw
 
-from agent.ledger import checks, outbox, sessions
+from agent.ledger import checks, outbox, sessions, upkeep
 from agent.ledger.errors import (
     LedgerDamaged,
     LedgerError,
@@ -33,6 +33,8 @@ from agent.ledger.rows import (
     OutboxStatus,
     RecordRow,
     SessionRow,
+    UpkeepOrder,
+    UpkeepRow,
 )
 from agent.ledger.schema import EVENTS_PER_SESSION
 from agent.trust.chain import record_hash
@@ -171,6 +173,19 @@ class Ledger:
                 (f"user.{key}", value),
             )
 
+    def add_upkeep(self, row: UpkeepRow, order: int | None = None) -> int:
+        """Store a step of upkeep, durable on return; the number of its order. Without `order` it is
+        the intent of a new one. Raises LedgerError when it cannot be stored or continues nothing."""
+        data = checks.upkeep_text(row)
+        with self._write():
+            if order is not None and not upkeep.is_order(self._db, order, row):
+                raise LedgerError(
+                    "LED-010", f"{row.task} {order} of {row.terminal} was never begun"
+                )
+            return upkeep.put(
+                self._db, row, data, order, sessions.stamp_columns(self._db, row.stamp)
+            )
+
     def checkpoint(self) -> int:
         """Move the log into the file; to be called in idle moments. Pages still in the log."""
         with self._guard():
@@ -249,6 +264,11 @@ class Ledger:
                 (session_id,),
             ).get
             return mac
+
+    def upkeep(self, task: str) -> list[UpkeepOrder]:
+        """The newest order of `task` of each terminal, with its steps."""
+        with self._guard():
+            return upkeep.latest(self._db, task)
 
     def meta_get(self, key: str) -> str | None:
         with self._guard():

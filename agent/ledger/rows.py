@@ -68,6 +68,26 @@ class SessionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UpkeepRow:
+    """One step of something that was ordered of a terminal beside payments. The first step of an order
+    is its intent. `data` is plain JSON."""
+
+    terminal: str
+    task: str
+    step: str
+    data: Mapping[str, JSON]
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepOrder:
+    """An order of upkeep: its number, and its steps from the intent on."""
+
+    number: int
+    steps: tuple[UpkeepRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The newest record: the next one is `seq` + 1 with `prev` = `hash`. In an empty chain `seq` is 0
     and `hash` is 64 zeros."""

@@ -84,4 +84,19 @@ CREATE TABLE fork(
 CREATE TABLE card(session INTEGER PRIMARY KEY REFERENCES session(n), mac BLOB NOT NULL) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+# What the station ordered of a terminal beside payments: one row for the intent, one for each step after
+# it, which names its intent. A day's end leaves four rows, so no index is worth its writes.
+_UPKEEP = """
+CREATE TABLE upkeep(
+  n INTEGER PRIMARY KEY,
+  intent INTEGER REFERENCES upkeep(n),
+  terminal TEXT NOT NULL,
+  task TEXT NOT NULL,
+  step TEXT NOT NULL,
+  data TEXT NOT NULL,
+  utc_ms INTEGER NOT NULL, boot_ms INTEGER NOT NULL,
+  boot INTEGER NOT NULL REFERENCES boot(n), quality TEXT NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _UPKEEP)
