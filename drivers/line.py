@@ -1,8 +1,9 @@
-"""A byte line over a pyserial URL, for asyncio: a path, a pty, rfc2217:// or socket://.
+"""A byte line for asyncio: a path, a pty or rfc2217:// through pyserial, or TCP (tcp://HOST:PORT, and
+socket://HOST:PORT as pyserial writes it).
 
-pyserial opens and sets the port; the bytes are read and written here, on the descriptor, because its own
+pyserial opens and sets serial ports; the bytes are read and written here, on the descriptor, because its own
 `write_timeout=0` spins on a full buffer and `None` blocks the loop. rfc2217:// has no descriptor and gets a
-reader thread."""
+reader thread. TCP is opened here, too: pyserial sets neither TCP_NODELAY nor keepalive."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ import errno
 import os
 import re
 import select
+import socket
 import stat
 import termios
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import serial
 
@@ -28,7 +31,12 @@ WRITE_BYTES_MAX = 256 * 1024
 READ_BYTES_MAX = 1024 * 1024
 PTY_MAJORS = range(136, 144)  # Linux: Documentation/admin-guide/devices.txt
 THREAD_POLL_S = 0.2
+# A device on the charger's own network answers in milliseconds, or is off.
+CONNECT_S = 5.0
+# A device that lost its power sends no FIN: found out after 10 s + 3 x 5 s, well within a minute's silence.
+KEEP_IDLE_S, KEEP_EVERY_S, KEEP_TRIES = 10, 5, 3
 _FRAMING = re.compile(r"([5-8])([NEOMS])([12])")
+_TCP_SCHEMES = ("tcp", "socket")
 
 
 class LineLost(OSError):
@@ -82,7 +90,14 @@ def _is_pty(path: str) -> bool:
     return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) in PTY_MAJORS
 
 
+def is_tcp(port: str) -> bool:
+    """Whether a `port:` means TCP."""
+    return port.partition("://")[0] in _TCP_SCHEMES and "://" in port
+
+
 def _open(spec: LineSpec) -> Any:
+    if is_tcp(spec.port):
+        return _open_tcp(spec.port)
     framing = _FRAMING.fullmatch(spec.framing)
     if framing is None:
         raise LineLost(f"{spec.port}: framing {spec.framing!r}; expected such as 8N1")
@@ -108,6 +123,34 @@ def _open(spec: LineSpec) -> Any:
     except (OSError, termios.error, ValueError) as error:  # termios.error is no OSError
         raise LineLost(_explain(spec, error)) from error
     return port
+
+
+def _open_tcp(url: str) -> socket.socket:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise LineLost(f"{url}: expected an address such as tcp://192.168.1.20:20007")
+    try:
+        opened = socket.create_connection((host, port), CONNECT_S)
+    except OSError as error:  # also what a name that cannot be resolved ends with
+        raise LineLost(f"{url}: {_explain_tcp(error)}") from error
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_IDLE_S)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_EVERY_S)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEP_TRIES)
+    return opened
+
+
+def _explain_tcp(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there; check address and port, and that the device is set to TCP"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_S:g} s; check cable, address and power"
+    return f"{error.strerror or error}; check the address"
 
 
 def _explain(spec: LineSpec, error: Exception) -> str:
