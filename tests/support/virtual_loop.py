@@ -103,3 +103,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
 class _NoServer:
     def close(self) -> None:
         pass
+
+    async def wait_closed(self) -> None:
+        pass

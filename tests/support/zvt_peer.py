@@ -11,8 +11,8 @@ import binascii
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+from support.zvt_cable import EcrEnd
 from support.zvt_wires import Carry, Wire
 
 from drivers.line import LineLost
@@ -48,52 +48,22 @@ def bcd(number: int, size: int) -> bytes:
 # --- cable ----------------------------------------------------------------------------------------
 
 
-class Cable:
-    """Both directions, and the ECR's end of it: what `drivers.line.open_line` would have opened."""
+class Cable(EcrEnd):
+    """Both directions between a driver and a terminal of our own."""
 
     def __init__(self, carry: Carry, seed: int) -> None:
+        super().__init__()
         self.rng = random.Random(seed)
         self.terminal = Terminal(self, random.Random(seed + 1))
         self._out = Wire(carry, self.rng, self.terminal.receive)
         self._back = Wire(carry, self.rng, self._arrived)
-        self._inbox = bytearray()
-        self._news = asyncio.Event()
-        self.lost: str | None = None
-        self.opened = 0
-        self.closed = 0
-        self.sent: list[bytes] = []
 
-    # what the driver sees
-
-    async def open(self, _spec: Any) -> Cable:
+    def _dial(self) -> None:
         if self._out.cut:
             raise LineLost("no such device")
-        self.opened += 1
-        self.lost = None
-        self._inbox.clear()
-        return self
 
-    def write(self, data: bytes) -> None:
-        self._check()
-        if data:
-            self.sent.append(data)
-            self._out.send(data)
-
-    async def read(self) -> bytes:
-        while not self._inbox:
-            self._check()
-            self._news.clear()
-            await self._news.wait()
-        return self._take()
-
-    def discard(self) -> bytes:
-        return self._take()
-
-    async def close(self) -> None:
-        self.closed += 1
-        self._lose("closed")
-
-    # the other side, and the test
+    def _carry(self, data: bytes) -> None:
+        self._out.send(data)
 
     def to_ecr(self, data: bytes) -> None:
         self._back.send(data)
@@ -104,24 +74,6 @@ class Cable:
 
     def replug(self) -> None:
         self._out.cut = self._back.cut = False
-
-    def _arrived(self, data: bytes) -> None:
-        if self.lost is None:
-            self._inbox += data
-            self._news.set()
-
-    def _lose(self, why: str) -> None:
-        self.lost = self.lost or why
-        self._news.set()
-
-    def _check(self) -> None:
-        if self.lost is not None:
-            raise LineLost(self.lost)
-
-    def _take(self) -> bytes:
-        data = bytes(self._inbox)
-        self._inbox.clear()
-        return data
 
 
 # --- terminal -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.virtual_loop import VirtualLoop
 from support.zvt_bench import Bench, Case
+from support.zvt_profiles import read_once
 
 from drivers.terminal.zvt import terminal as zvt
 
@@ -20,6 +21,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
         asyncio.set_event_loop(loop)
 
         async def main() -> None:
+            read_once(monkeypatch)
             bench = Bench(**spec)
             monkeypatch.setattr(zvt, "open_line", bench.cable.open)
             try:

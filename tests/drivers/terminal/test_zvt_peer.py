@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.virtual_loop import VirtualLoop
 from support.zvt_peer import UID, Cable, Manners
+from support.zvt_profiles import read_once
 from support.zvt_wires import WIRES
 
 from agent.ports import (
@@ -224,6 +225,7 @@ def run_one(wire: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> list[objec
         async def main() -> list[object]:
             cable = Cable(WIRES[wire], seed)
             monkeypatch.setattr(zvt, "open_line", cable.open)
+            read_once(monkeypatch)
             bench = Bench(seed, wire, cable, random.Random(f"{wire} {seed}"))
             return await one_run(bench)
 
