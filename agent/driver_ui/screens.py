@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from agent.driver_ui import numbers
 from agent.driver_ui.layout import TIE, wrap
-from agent.driver_ui.words import LANGUAGES, reason_key, say
+from agent.driver_ui.words import LANGUAGES, refusal_key, say
 from agent.ports import Reason
 from agent.tariff import Tariff
 from agent.values import Money
@@ -174,12 +174,12 @@ def done(
     return display.fit(rows)
 
 
-def declined(display: Display, reason: Reason | str) -> Lines:
-    """Why, what to try, and that nothing was charged."""
-    key = reason_key(reason)
+def declined(display: Display, reason: Reason | str, key: str = "") -> Lines:
+    """Why, what to try, and that nothing was charged. `key`: what the terminal says beyond the reason."""
+    words = refusal_key(reason, key)
     rows = [
-        (_MUST, display.say(key)),
-        (_MUST, display.say(f"try_{key}")),
+        (_MUST, display.say(words)),
+        (_MUST, display.say(f"try_{words}")),
         (_SHOULD, display.say("no_charge")),
     ]
     return display.fit(rows)
@@ -201,6 +201,16 @@ def refused_tap(display: Display, why: str) -> Lines:
     """A tap that starts nothing. `why`: "busy" (another start is under way), "occupied" (no connector
     free) or "other_card" (a session of another card)."""
     return display.fit([(_MUST, display.say(why)), (_SHOULD, display.say("no_charge"))])
+
+
+def card_test(display: Display) -> Lines:
+    """A technician tries the reader: nobody can start with this card, and nothing is charged."""
+    return display.fit([(_MUST, display.say("card_test")), (_MUST, display.say("no_charge"))])
+
+
+def day_end(display: Display) -> Lines:
+    """The terminal closes its batch: some seconds to some minutes."""
+    return display.fit([(_MUST, display.say("day_end")), (_SHOULD, display.say("please_wait"))])
 
 
 def fault(

@@ -109,11 +109,13 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A definite no: nothing was moved. `code` is the terminal's own (ZVT: two hex digits)."""
+    """A definite no: nothing was moved. `code` is the terminal's own (ZVT: two hex digits). `key` names
+    words for the driver (agent.driver_ui) where the terminal says more than the reason."""
 
     reason: Reason
     code: str
     text: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
