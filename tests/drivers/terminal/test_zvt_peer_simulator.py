@@ -1,323 +1,27 @@
-"""The whole driver against the simulator of hil/, over wires and networks that spoil what they carry, on a
-virtual clock: after each day the ledgers of both ends agree.
+"""The whole driver against the simulator of hil/: after each day the ledgers of both ends agree.
 
-A day is a few taps: card read, hold, capture or release, line faults, reboots, power cuts, restarts of the
-driver, and questions where an outcome is unknown. `ZVT_SEEDS=first:count` runs other seeds; a failing one
-is named in the message."""
+`ZVT_SEEDS=first:count` runs other seeds; a failing one is named in the message."""
 
-import asyncio
 import contextlib
 import os
-import random
-import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.virtual_loop import VirtualLoop
-from support.virtual_simulator import SerialCable, TcpCable, start_simulator
-from support.zvt_books import (
-    EXECUTED,
-    OPEN,
-    Disagreement,
-    Hold,
-    Intent,
-    Ours,
-    Theirs,
-    compare,
-    insist,
-)
-from support.zvt_profiles import read_once
-from support.zvt_wires import STREAMS, WIRES, perfect
+from support.zvt_books import Disagreement
+from support.zvt_day import run_day
+from support.zvt_wires import WIRES
 
-from agent.ports import DeviceUnavailable, DriverEnv, LineSpec, TerminalSpec
+from agent.ports import DeviceUnavailable, Done, NotSent, Unknown
 from agent.values import Money
-from drivers.terminal.zvt import terminal as zvt
-from hil.terminal.cards import CARDS
-from hil.terminal.faults import RECEIVING, SENDING
-from hil.terminal.simulator import Simulator
+from drivers.terminal.zvt.dialogue import Dialogue
+from drivers.terminal.zvt.frames import Link, LinkEvent, Received
+from drivers.terminal.zvt.outcomes import DialogueEvent, Evidence
+from drivers.terminal.zvt.terminal import ZvtTerminal
 
 FIRST, COUNT = (int(part) for part in os.environ.get("ZVT_SEEDS", "1:50").split(":"))
-# These wires forge ACK and NAK bytes. Blocks have no numbers, so after a forged one a terminal may take the
-# answer to one message for that to the next; the outcome must be true all the same.
-FORGING = ("noisy", "storm")
-# These spoil nothing: whatever a good ECR never does would be the driver's own doing.
-CLEAN = ("perfect", "one_byte", "paused")
-PROFILES = {"feig": "feig_cvend", "generic": "generic"}
-# Forms of the answer to the enquiry that do not say that nothing more is open.
-VAGUE = ("one", "list_only")
-TAPS_MAX = 3
-SETTLE_TRIES = 3
-PANS = re.compile("|".join(card.pan for card in CARDS.values() if card.pan))
-
-
-@dataclass
-class Day:
-    """One run. `kind` is the wire, or the network where `tcp`."""
-
-    seed: int
-    kind: str
-    tcp: bool
-    sim: Simulator
-    cable: Any
-    rng: random.Random
-    vendor: str
-    ours: Ours = field(init=False)
-    theirs: Theirs = field(init=False)
-    driver: Any = None
-    logged: list[str] = field(default_factory=list)
-    words: Counter[str] = field(default_factory=Counter)
-    aside: list[asyncio.Task[None]] = field(default_factory=list)
-    amounts: list[int] = field(default_factory=list)
-    healed: bool = False
-
-    def __post_init__(self) -> None:
-        self.ours = Ours(self.rng)
-        self.theirs = Theirs(self.sim, self.ours.stored)
-        self.amounts = self.rng.sample(range(500, 9_999), 2 * TAPS_MAX)
-        self.restart()
-
-    def restart(self) -> None:
-        loop = asyncio.get_running_loop()
-        port = "socket://terminal:20007" if self.tcp else "cable"
-        spec = TerminalSpec("t1", LineSpec(port), "123456", "EUR", PROFILES[self.vendor])
-
-        def log(event: str, **values: object) -> None:
-            self.logged.append(f"{event} {values!r}")
-
-        self.driver = zvt.open_terminal(spec, DriverEnv(lambda: int(loop.time() * 1000), log))
-
-    async def linked(self) -> bool:
-        """A Registration only where the link is down: it makes the terminal forget the card just read."""
-        with contextlib.suppress(DeviceUnavailable):
-            await self.driver.identify()
-            return True
-        for _ in range(3):
-            try:
-                await self.driver.connect()
-            except DeviceUnavailable:
-                await asyncio.sleep(self.rng.choice((1, 20)))
-            else:
-                return True
-        return False
-
-    # --- What goes wrong --------------------------------------------------------------------------
-
-    def trouble(self) -> None:
-        """Perhaps something happens during the next command."""
-        rng = self.rng
-        if self.healed or self.kind == "perfect" or rng.random() > 0.4:
-            return
-        after_s = rng.random() * rng.choice((0.3, 3.0, 8.0))
-        what = rng.choice((self._unplugged, self._rebooted, self._faulty, self._faulty))
-        self.aside.append(asyncio.ensure_future(what(after_s)))
-
-    async def _unplugged(self, after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        self.cable.unplug()
-        await asyncio.sleep(self.rng.choice((0.1, 2.0, 30.0)))
-        self.cable.replug()
-
-    async def _rebooted(self, after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        if self.sim.powered:
-            self.sim.reboot(self.rng.choice((0.3, 5.0, 40.0)))
-
-    async def _faulty(self, after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        harmless = [f for f in (*SENDING, *RECEIVING) if f != "silent"]
-        self.sim.faults.set(self.rng.choice(harmless), self.rng.choice((1, 1, 2, 3, 4)))
-
-    async def calm(self) -> None:
-        """Everything heals; what the terminal still does comes to its end."""
-        self.healed = True
-        await asyncio.gather(*self.aside)
-        self.sim.faults.clear()
-        self.sim.switches.chaos_permille = self.sim.switches.lost_result_permille = 0
-        self.sim.switches.random_refusal_permille = 0
-        self.cable.replug()
-        self.cable.change_wire(perfect)
-        await asyncio.sleep(60)
-        if not self.sim.powered:
-            self.sim.power_on()
-
-    # --- What is done -----------------------------------------------------------------------------
-
-    async def command(self, intent: Intent, start: Callable[[Any], Any]) -> None:
-        """One money command. Now and then the driver's process is killed meanwhile."""
-        self.ours.intents.append(intent)
-        self.trouble()
-        task = asyncio.ensure_future(start(self.ours.keeper(intent)))
-        killed_after_s = self.rng.random() * 6 if self.rng.random() < 0.08 else None
-        await asyncio.wait({task}, timeout=killed_after_s)
-        if task.done():
-            intent.outcome = task.result()
-            self.words[type(intent.outcome).__name__] += 1
-        else:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await self.driver.close()
-            self.restart()
-            self.words["killed"] += 1
-        self.ours.note(intent)
-        await asyncio.sleep(self.rng.choice((0.0, 0.0, 1.0, 60.0)))
-        if intent.word == OPEN and await self.ours.ask(self.driver):
-            self.words[f"asked: {intent.word}"] += 1
-
-    async def tap(self) -> None:
-        if not await self.linked():
-            return
-        rng = self.rng
-        reading = asyncio.ensure_future(self.driver.read_card(rng.choice((2, 5))))
-        await asyncio.sleep(rng.random() * 3)
-        if rng.random() < 0.8 and self.sim.powered:
-            self.sim.verbs.tap(rng.choice(("visa", "mastercard", "girocard", "amex")))
-        if rng.random() < 0.2:
-            with contextlib.suppress(DeviceUnavailable):
-                await self.driver.show(["Bitte warten"])
-        card = None
-        with contextlib.suppress(DeviceUnavailable):
-            card = await reading
-        if not await self.linked():
-            return
-        if card is None and rng.random() < 0.9 and self.sim.powered:
-            self.sim.verbs.tap("mastercard")  # while the hold asks for it
-        amount = self.amounts.pop()
-        intent = Intent("hold", amount)
-        money = Money(amount, "EUR")
-        await self.command(intent, lambda keep: self.driver.authorize(money, f"S{amount}", keep))
-
-    async def settle(self, hold: Hold) -> None:
-        """Capture all or a part, or release; what was not executed is tried again."""
-        rng, held = self.rng, Money(hold.held_minor, "EUR")
-        part = rng.choice((0, hold.held_minor, rng.randrange(1, hold.held_minor + 1)))
-        for _ in range(SETTLE_TRIES):
-            if hold.ended_by is not None or not await self.linked():
-                return
-            amount = Money(part, "EUR")
-            intent = Intent("capture" if part else "release", part, hold)
-
-            def start(keep: Any, amount: Money = amount) -> Any:
-                if not amount.amount_minor:
-                    return self.driver.release(hold.ref, held, keep)
-                return self.driver.capture(hold.ref, held, amount, keep)
-
-            await self.command(intent, start)
-            if intent.word in (EXECUTED, OPEN):
-                return
-
-    async def play(self) -> None:
-        for _ in range(self.rng.randrange(1, TAPS_MAX + 1)):
-            await self.tap()
-            if self.rng.random() < 0.7:
-                await self.settle_all()
-        await self.settle_all()
-        await self.calm()
-        insist(await self.ours.ask(self.driver), "a healthy terminal does not answer")
-        await self.settle_all()
-        insist(await self.ours.ask(self.driver), "a healthy terminal does not answer")
-
-    async def settle_all(self) -> None:
-        for hold in list(self.ours.holds):
-            doubted = any(i.hold is hold and i.word == OPEN for i in self.ours.intents)
-            if hold.ended_by is None and not doubted:
-                await self.settle(hold)
-
-    def judge(self) -> None:
-        promised = self.kind not in FORGING and not self.theirs.unheard
-        compare(self.ours, self.theirs, promised=promised)
-        for intent in self.ours.intents:
-            known = intent.word != OPEN or self.sim.switches.enquiry in VAGUE
-            insist(known, f"asked, and still not known: {intent}")
-            self.words[f"in the end: {intent.word}"] += 1
-        told = "\n".join((*self.logged, repr(self.ours)))
-        insist(not PANS.search(told), "a card number was told")
-        if self.kind in CLEAN and not self.aside and not self.words["killed"]:
-            bad = dict(self.sim.desk.complaints)
-            insist(not bad, f"the terminal complains: {bad}")
-
-
-def prepare(sim: Simulator, rng: random.Random, kind: str) -> None:
-    """A terminal with manners of its own."""
-
-    def sometimes(name: str, *values: Any, share: float = 0.2) -> None:
-        if rng.random() < share:
-            sim.switches.change(name, rng.choice(values))
-
-    sim.switches.change("print_before_result", rng.random() < 0.5)
-    sometimes("print", "lines", "block", "none", share=0.5)
-    sometimes("print_hold", True)
-    sometimes("approve_at_most_minor", 1500, 400)
-    sometimes("host_s", 0.0, 3.0, 20.0, share=0.5)
-    sometimes("extra_results", 1, 2)
-    sometimes("extra_status_t4_min", 1, 2)
-    sometimes("collision", "polite")
-    sometimes("auto_reversal", "next_transaction", "never")
-    sometimes("cancel_amount", "zero", "reversed")
-    sometimes("enquiry", "list", *VAGUE)
-    sometimes("unknown_tlv", True)
-    sometimes("unknown_bmp", True, share=0.1)
-    sometimes("crc_looks_like_control", True)
-    sometimes("full_pan", True)
-    sometimes("clear_tracks", True)
-    sometimes("abort", "refused")
-    sometimes("forget_registration", True)
-    sometimes("max_holds", 1, share=0.1)
-    sometimes("max_amount_minor", 5000, share=0.1)
-    sometimes("tcp_chunk", 1, 7, 100, share=0.5)
-    sometimes("tcp_idle_s", 1.5)
-    if kind != "perfect":
-        sometimes("lost_result_permille", 200, share=0.1)
-        sometimes("random_refusal_permille", 50, share=0.1)
-        if kind not in CLEAN:
-            sometimes("chaos_permille", 20, 100, share=0.1)
-
-
-def run_day(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch, *, tcp: bool = False) -> Day:
-    """Raises Disagreement, which names what was run."""
-    loop = VirtualLoop()
-    asyncio.set_event_loop(loop)
-    rng = random.Random(f"{kind} {seed}")
-
-    async def main() -> Day:
-        cable = TcpCable(STREAMS[kind], rng, loop) if tcp else SerialCable(WIRES[kind], rng)
-        monkeypatch.setattr(zvt, "open_line", cable.open)
-        read_once(monkeypatch)
-        vendor = rng.choice(sorted(PROFILES))
-        sim = await start_simulator(monkeypatch, cable, vendor=vendor, seed=seed)
-        prepare(sim, rng, kind)
-        day = Day(seed, kind, tcp, sim, cable, rng, vendor)
-        try:
-            await day.play()
-            day.judge()
-            broken = (
-                None if sim._failure is None or not sim._failure.done() else sim._failure.result()
-            )
-            insist(broken is None, f"the simulator itself broke: {broken!r}")
-        finally:
-            await day.driver.close()
-            await sim.close()
-            for task in day.aside:
-                task.cancel()
-            await asyncio.gather(*day.aside, return_exceptions=True)
-        return day
-
-    try:
-        day = loop.run_until_complete(main())
-        left = [task for task in asyncio.all_tasks(loop) if not task.cancelling()]
-        insist(not left, f"left running: {left}")
-        insist(not loop.troubles, f"{loop.troubles}")
-        return day
-    except Disagreement as error:
-        raise Disagreement(f"{kind}, seed {seed} (ZVT_SEEDS={seed}:1): {error}") from error
-    finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        asyncio.set_event_loop(None)
-        loop.close()
 
 
 @pytest.mark.parametrize("kind", WIRES)
@@ -329,3 +33,144 @@ def test_the_ledgers_agree_over_a_serial_line(kind: str, monkeypatch: pytest.Mon
         words += run_day(kind, seed, monkeypatch).words
     print(f"\n{kind}: seeds {FIRST} to {FIRST + count - 1}: {dict(sorted(words.items()))}")
     assert words["Done"] > count / 2, "nothing was tested"
+
+
+# --- Can it fail? ---------------------------------------------------------------------------------
+# Bugs that other drivers have. Each must be seen within so many days, on the wire that brings it out.
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def answers_before_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Dialogue.on_link
+
+    def on_link(self: Dialogue, event: LinkEvent, now: int) -> list[DialogueEvent]:
+        events = original(self, event, now)
+        if any(isinstance(e, Evidence) for e in events):
+            events += self.decide(True, now)
+        return events
+
+    monkeypatch.setattr(Dialogue, "on_link", on_link)
+
+
+def answers_yes_to_what_was_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Dialogue.decide
+    monkeypatch.setattr(Dialogue, "decide", lambda self, _stored, now: original(self, True, now))
+
+
+def decides_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that is told again is a second one."""
+    original = Dialogue.on_link
+    offered: dict[int, DialogueEvent] = {}
+
+    def on_link(self: Dialogue, event: LinkEvent, now: int) -> list[DialogueEvent]:
+        events = original(self, event, now)
+        for found in events:
+            if isinstance(found, Evidence):
+                offered[id(self)] = found
+                return events
+        again = isinstance(event, Received) and event.apdu[:2] == b"\x04\x0f"
+        return [offered[id(self)], *events] if again and id(self) in offered else events
+
+    monkeypatch.setattr(Dialogue, "on_link", on_link)
+
+
+def acknowledges_when_it_has_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link's ACK waits for the disk."""
+    original, waiting = Dialogue.on_link, set()
+
+    def on_link(self: Dialogue, event: LinkEvent, now: int) -> list[DialogueEvent]:
+        events = original(self, event, now)
+        if any(isinstance(e, Evidence) for e in events):
+            waiting.add(self._link)
+        return events
+
+    decide, take_output = Dialogue.decide, Link.take_output
+
+    def decided(self: Dialogue, stored: bool, now: int) -> list[DialogueEvent]:
+        waiting.discard(self._link)
+        return decide(self, stored, now)
+
+    monkeypatch.setattr(Dialogue, "on_link", on_link)
+    monkeypatch.setattr(Dialogue, "decide", decided)
+    monkeypatch.setattr(
+        Link, "take_output", lambda self: b"" if self in waiting else take_output(self)
+    )
+
+
+def takes_repeats_for_new_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Link.receive
+
+    def receive(self: Link, data: bytes, now: int) -> list[LinkEvent]:
+        events: list[LinkEvent] = []
+        for byte in data:
+            self._last = None
+            events += original(self, bytes([byte]), now)
+        return events
+
+    monkeypatch.setattr(Link, "receive", receive)
+
+
+def sends_money_commands_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a broken dialogue, as for any other command."""
+    original = ZvtTerminal.authorize
+
+    async def authorize(self: ZvtTerminal, *values: Any) -> Any:
+        outcome = await original(self, *values)
+        if isinstance(outcome, Unknown):
+            with contextlib.suppress(DeviceUnavailable):
+                await self.connect()
+                return await original(self, *values)
+        return outcome
+
+    monkeypatch.setattr(ZvtTerminal, "authorize", authorize)
+
+
+def hopes_that_nothing_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken dialogue is one that was not executed."""
+    original = ZvtTerminal.capture
+
+    async def capture(self: ZvtTerminal, *values: Any) -> Any:
+        outcome = await original(self, *values)
+        return NotSent(outcome.why) if isinstance(outcome, Unknown) else outcome
+
+    monkeypatch.setattr(ZvtTerminal, "capture", capture)
+
+
+def believes_in_what_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The approved amount is not read."""
+    original = ZvtTerminal.authorize
+
+    async def authorize(self: ZvtTerminal, amount: Money, *values: Any) -> Any:
+        outcome = await original(self, amount, *values)
+        if isinstance(outcome, Done):
+            return Done(replace(outcome.evidence, amount=amount))
+        return outcome
+
+    monkeypatch.setattr(ZvtTerminal, "authorize", authorize)
+
+
+@pytest.mark.parametrize(
+    ("plant", "kind", "days"),
+    [
+        (answers_before_it_is_stored, "perfect", 5),
+        (answers_yes_to_what_was_not_stored, "perfect", 30),
+        (decides_twice, "perfect", 20),
+        (acknowledges_when_it_has_decided, "perfect", 10),
+        (takes_repeats_for_new_blocks, "duplicated", 40),
+        (sends_money_commands_again, "lossy", 40),
+        (hopes_that_nothing_happened, "lossy", 40),
+        (believes_in_what_it_asked_for, "perfect", 20),
+    ],
+)
+def test_a_planted_bug_is_caught(
+    plant: Plant, kind: str, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    for seed in range(1, days + 1):
+        try:
+            run_day(kind, seed, monkeypatch)
+        except Disagreement as error:
+            print(f"\n{plant.__name__}: {error}")
+            return
+    pytest.fail(f"{plant.__name__} went unseen for {days} days")
