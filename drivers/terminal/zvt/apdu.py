@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from drivers.terminal.zvt.primitives import Value
-from drivers.terminal.zvt.tables import BY_NAME, MESSAGES, TLV_TEXT
+from drivers.terminal.zvt.messages import MESSAGES
+from drivers.terminal.zvt.primitives import CHARSET, Value, shown
+from drivers.terminal.zvt.tables import BY_NAME, TLV_TEXT
 
 ANSWER_NAMES = {
     "8000": "Positive Answer",
@@ -27,11 +28,11 @@ class Tlv:
     tag: str
     value: bytes | tuple[Tlv, ...] = field(repr=False)
 
-    def show(self) -> Value:
+    def show(self, charset: str = CHARSET) -> Value:
         """A primitive tag as text or hex."""
         assert isinstance(self.value, bytes)
         known = TLV_TEXT.get(self.tag)
-        return self.value.hex() if known is None else known[0](self.value)
+        return self.value.hex() if known is None else shown(known[0], self.value, charset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Apdu:
-    """A message. `parts` are the positional values by name, `items` the bitmaps in their order.
-    `rest` is what stands behind a bitmap nobody knows. `dropped` names the card data that was there;
-    such an Apdu does not encode to the bytes it came from."""
+    """A message. `parts` are the positional values by name, `raw` what has no structure, `items` the
+    bitmaps in their order. `rest` is what stands behind a bitmap nobody knows. `dropped` names the
+    card data that was there; such an Apdu does not encode to the bytes it came from. `charset` is that
+    of its texts."""
 
     command: str
     parts: Mapping[str, Value] = field(default_factory=dict, repr=False)
@@ -55,6 +57,7 @@ class Apdu:
     rest: bytes = field(default=b"", repr=False)
     dropped: tuple[str, ...] = ()
     card_last4: str | None = field(default=None, repr=False)
+    charset: str = CHARSET
 
     @property
     def name(self) -> str:
@@ -68,7 +71,7 @@ class Apdu:
         bmp = BY_NAME.get(name)
         for item in reversed(self.items):
             if bmp is not None and item.number == bmp.number and isinstance(item.value, bytes):
-                return bmp.show(item.value)
+                return shown(bmp.show, item.value, self.charset)
         return None
 
     def integer(self, name: str) -> int | None:
@@ -98,7 +101,7 @@ class Apdu:
         """The first tag of that name as text or hex."""
         for found in self.find(tag):
             if isinstance(found.value, bytes):
-                return str(found.show())
+                return str(found.show(self.charset))
         return None
 
 

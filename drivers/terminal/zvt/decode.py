@@ -18,7 +18,7 @@ from drivers.terminal.zvt.mask import (
     mask_identifier,
     mask_text,
 )
-from drivers.terminal.zvt.primitives import CHARSET, Malformed, Value, hex_text
+from drivers.terminal.zvt.primitives import CHARSET, Malformed, Value, hex_text, shown
 from drivers.terminal.zvt.tables import BMPS, TLV_AMOUNTS, TLV_IDENTIFIERS, TLV_TEXT
 
 TOTALS = ("girocard", "jcb", "mastercard", "amex", "visa", "diners", "other")
@@ -94,8 +94,10 @@ def present(apdu: Apdu) -> dict[str, object]:
     for item in apdu.items:
         bmp = BMPS[item.number]
         if isinstance(item.value, bytes) and bmp.card is None:
-            shown = _totals(item.value) if bmp.name == "totals" else None
-            fields[bmp.name] = shown or _masked(bmp.show, bmp.show(item.value))
+            totals = _totals(item.value) if bmp.name == "totals" else None
+            fields[bmp.name] = totals or _masked(
+                bmp.show, shown(bmp.show, item.value, apdu.charset)
+            )
     if apdu.card_last4 is not None:
         fields["card_last4"] = apdu.card_last4
     if apdu.command == "061e":
@@ -103,12 +105,17 @@ def present(apdu: Apdu) -> dict[str, object]:
     if "receipt" in fields:
         fields["receipt"] = _receipt(apdu.command, str(fields["receipt"]))
     if apdu.command == "06d1":
-        fields["text"] = mask_text(apdu.raw.decode(CHARSET))
+        fields["text"] = mask_text(apdu.raw.decode(apdu.charset, "replace"))
     if apdu.command == "04ff":
-        fields["lines"] = [mask_text(line.decode(CHARSET)) for line in apdu.values("07")]
+        fields["lines"] = texts(apdu)
     if apdu.tlv:
         _present_tlv(apdu, fields)
     return fields
+
+
+def texts(apdu: Apdu) -> list[str]:
+    """The text lines of a message, card numbers masked."""
+    return [mask_text(line.decode(apdu.charset, "replace")) for line in apdu.values("07")]
 
 
 def _masked(show: Callable[[bytes], Value], value: Value) -> Value:
@@ -160,8 +167,8 @@ def open_receipts(apdu: Apdu) -> list[int]:
 # --- TLV ------------------------------------------------------------------------------------------
 
 
-def _show_tag(tag: Tlv) -> Value:
-    value = tag.show()
+def _show_tag(tag: Tlv, charset: str) -> Value:
+    value = tag.show(charset)
     if isinstance(value, int):
         return value
     if (
@@ -175,11 +182,15 @@ def _show_tag(tag: Tlv) -> Value:
     return mask_text(value) if tag.tag in TLV_TEXT else mask_hex(value)
 
 
-def tlv_json(tags: Sequence[Tlv]) -> dict[str, object]:
+def tlv_json(tags: Sequence[Tlv], charset: str = CHARSET) -> dict[str, object]:
     """A container for people: tags to values, tags that repeat to lists."""
     found: dict[str, object] = {}
     for item in tags:
-        value = _show_tag(item) if isinstance(item.value, bytes) else tlv_json(item.value)
+        value = (
+            _show_tag(item, charset)
+            if isinstance(item.value, bytes)
+            else tlv_json(item.value, charset)
+        )
         container_list = item.tag in TLV_REPEATED and isinstance(item.value, tuple)
         if item.tag in found:
             known = found[item.tag]
@@ -190,16 +201,16 @@ def tlv_json(tags: Sequence[Tlv]) -> dict[str, object]:
 
 
 def _present_tlv(apdu: Apdu, fields: dict[str, object]) -> None:
-    tags = tlv_json(apdu.tlv)
+    tags = tlv_json(apdu.tlv, apdu.charset)
     fields["tlv_tags"] = [t.tag for t in apdu.tlv]
     for inner in walk(apdu.tlv):
         if isinstance(inner.value, bytes) and inner.tag not in tags:
-            tags |= tlv_json([inner])
+            tags |= tlv_json([inner], apdu.charset)
     fields["tlv"] = tags
     for tag, name in NAMED_TAGS.items():
         first = next((t for t in apdu.find(tag) if isinstance(t.value, bytes)), None)
         if first is not None:
-            fields.setdefault(name, _show_tag(first))
+            fields.setdefault(name, _show_tag(first, apdu.charset))
     limits = [amount_minor(value) for value in apdu.values("1f0b")]
     if limits and limits[0] is not None:
         fields["max_preauth_cents"] = limits[0]
@@ -211,7 +222,9 @@ def _present_card(apdu: Apdu, fields: dict[str, object]) -> None:
     apps = apdu.find("60")  # also inside the lists 61 (magnetic stripe) and 62 (chip)
     if apps:
         fields["tlv_60_count"] = len(apps)
-        fields["apps"] = [tlv_json(a.value) for a in apps if isinstance(a.value, tuple)]
+        fields["apps"] = [
+            tlv_json(a.value, apdu.charset) for a in apps if isinstance(a.value, tuple)
+        ]
         fields["aids"] = [mask_identifier(aid.hex()) for aid in apdu.values("43")]
     if apps or apdu.find("4c"):
         fields["classified_as"] = classify(apdu)

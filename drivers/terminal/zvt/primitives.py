@@ -3,10 +3,16 @@ message encodes to the same bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 Value = int | str
+Show = Callable[[bytes], Value]
+Pack = Callable[[Value, int], bytes]
 
 # PA00P015: the default character set of displays and printers.
 CHARSET = "cp437"
+# Tag 14, which names another one in 06 00 and with texts to print.
+CHARSET_TAGS = {"ff": "cp437", "fe": "utf-8", "01": "latin-1"}
 
 
 class Malformed(ValueError):
@@ -103,6 +109,21 @@ def spec_or_utf8_text(raw: bytes) -> str:
 
 def utf8_bytes(value: Value, _size: int) -> bytes:
     return str(value).encode("utf-8")
+
+
+def shown(show: Show, raw: bytes, charset: str) -> Value:
+    """`show` for a terminal that writes its texts in `charset`. What is no text stays as it is; a byte
+    that is none of the set becomes a replacement mark."""
+    if show is charset_text:
+        return raw.decode(charset, "replace")
+    if show is zero_ended:
+        return raw.split(b"\0", 1)[0].decode(charset, "replace")
+    return show(raw)
+
+
+def packed(pack: Pack, value: Value, size: int, charset: str) -> bytes:
+    """The other way round. Raises ValueError for text that has no place in `charset`."""
+    return str(value).encode(charset) if pack is charset_bytes else pack(value, size)
 
 
 def zero_ended(raw: bytes) -> str:

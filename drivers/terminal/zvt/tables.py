@@ -1,16 +1,16 @@
-"""Fields of ZVT messages as data: bitmaps (PA00P015, chapter on bitmaps), TLV tags, and the positional
-parts of each command. One codec (codec.py) reads and writes them all.
+"""Fields of ZVT messages as data: bitmaps (PA00P015, chapter on bitmaps) and TLV tags. Which message has
+which of them stands in messages.py. One codec (codec.py) reads and writes them all.
 
 Card data is marked here, and dropped by the codec before anything else sees it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from drivers.terminal.zvt.primitives import (
-    Value,
+    Pack,
+    Show,
     ascii_bytes,
     ascii_text,
     bcd,
@@ -33,9 +33,6 @@ from drivers.terminal.zvt.primitives import (
     zero_ended,
 )
 
-Show = Callable[[bytes], Value]
-Pack = Callable[[Value, int], bytes]
-
 
 class Form(Enum):
     """How the length of a field is told."""
@@ -56,6 +53,7 @@ class Card(Enum):
     EXPIRY = "expiry"
     CVV = "cvv"  # nothing, as of the tracks
     HOLDER = "holder"
+    IBAN = "iban"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ BMPS: dict[int, Bmp] = {
         Bmp(0x4C, "blocked_goods", Form.LL),
         Bmp(0x60, "totals", Form.LLL),
         *(_fixed(n, f"display_{n:02x}", 4) for n in (0x70, 0x71)),
-        *(_byte_code(n, f"display_{n:02x}") for n in (0x72, 0x73, 0x74, 0x75)),
+        *(_byte_code(n, f"display_{n:02x}") for n in range(0x72, 0x77)),
         _fixed(0x87, "receipt", 2, bcd, pack_bcd),
         _number(0x88, "turnover", 3),
         _fixed(0x8A, "card_type", 1, binary, pack_binary),
@@ -160,6 +158,7 @@ TLV_TEXT: dict[str, tuple[Show, Pack]] = {
     "1f17": (spec_or_utf8_text, utf8_bytes),
     "1f40": (ascii_text, ascii_bytes),
     "1f41": (ascii_text, ascii_bytes),
+    "15": (ascii_text, ascii_bytes),
     "1f62": (ascii_text, ascii_bytes),
     "1f63": (ascii_text, ascii_bytes),
     "44": (charset_text, charset_bytes),
@@ -172,8 +171,15 @@ TLV_REPEATED = frozenset({"60", "61", "62", "24", "25", "0a", "08", "07", "2d"})
 TLV_CONTAINERS = frozenset(
     {"23", "24", "25", "26", "2d", "2f", "34", "60", "61", "62", "e1", "e4", "e6", "e9"}
 )
-# Card data as EMV names it (book 3, annex A), should a terminal hand it through.
+# Card data as PA00P015 names it (chapter on TLV), and as EMV does (book 3, annex A), should a terminal hand
+# it through.
 TLV_CARD: dict[str, Card] = {
+    "1f08": Card.TRACK1,
+    "1f09": Card.TRACK2,
+    "1f0a": Card.TRACK3,
+    "1f1a": Card.PAN,
+    "1f2a": Card.HOLDER,
+    "1f5e": Card.IBAN,
     "5a": Card.PAN,
     "56": Card.TRACK1,
     "9f1f": Card.TRACK1,
@@ -189,110 +195,3 @@ TLV_CARD: dict[str, Card] = {
 TLV_IDENTIFIERS = frozenset({"43", "4c", "1f14", "1f45"})
 # Amounts: six BCD bytes, of which real ones fill half.
 TLV_AMOUNTS = frozenset({"1f0b"})
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A positional part: present when the rest of the data is at least `size` long and, where given,
-    `when` says so of the rest and of the parts before."""
-
-    name: str
-    size: int
-    show: Show
-    pack: Pack
-    when: Callable[[bytes, Mapping[str, Value]], bool] = lambda _rest, _before: True
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A command or answer. `parts` come first, then bitmaps. `raw` names a rest without structure."""
-
-    name: str
-    parts: tuple[Part, ...] = ()
-    raw: str | None = None
-
-
-def _wrong_currency(_rest: bytes, before: Mapping[str, Value]) -> bool:
-    """06 1E carries the terminal's currency only with error 6F."""
-    return before.get("error") == "6f"
-
-
-def _is_minutes(rest: bytes, _before: Mapping[str, Value]) -> bool:
-    """04 FF: one BCD byte of T4 before an optional TLV container, which begins with 06 as well."""
-    return rest[0] != 0x06 or _whole_container(rest[1:]) or not _whole_container(rest)
-
-
-def _whole_container(rest: bytes) -> bool:
-    """`rest` is exactly one TLV container (06, length, content)."""
-    head = {b"\x81": 3, b"\x82": 4}.get(rest[1:2], 2)
-    if rest[:1] != b"\x06" or len(rest) < head:
-        return False
-    length = rest[1] if head == 2 else int.from_bytes(rest[2:head], "big")
-    return len(rest) == head + length
-
-
-_PASSWORD = Part("password", 3, bcd, pack_bcd)
-_CURRENCY = Part("currency", 2, currency_code, pack_currency)
-_OWN_CURRENCY = Part("currency", 2, currency_code, pack_currency, _wrong_currency)
-
-MESSAGES: dict[str, Message] = {
-    "0401": Message("Set Date and Time in ECR"),
-    "040c": Message("Request for Data"),
-    "040d": Message("Input Request"),
-    "040e": Message("Menu Request"),
-    "040f": Message("Status-Information"),
-    "04ff": Message(
-        "Intermediate Status-Information",
-        (
-            Part("status", 1, hex_text, hex_bytes),
-            Part("timeout_min", 1, bcd_number, pack_bcd_number, _is_minutes),
-        ),
-    ),
-    "0501": Message("Status-Enquiry", (_PASSWORD,)),
-    "0600": Message(
-        "Registration", (_PASSWORD, Part("config_byte", 1, hex_text, hex_bytes), _CURRENCY)
-    ),
-    "0601": Message("Authorization"),
-    "0602": Message("Log-Off"),
-    "060f": Message("Completion"),
-    "0610": Message("Send Turnover Totals", (_PASSWORD,)),
-    "0618": Message("Reset Terminal"),
-    "061a": Message("Print System Configuration"),
-    "061b": Message("Set Terminal-ID", (_PASSWORD,)),
-    "061e": Message("Abort", (Part("error", 1, hex_text, hex_bytes), _OWN_CURRENCY)),
-    "0620": Message("Repeat Receipt", (_PASSWORD,)),
-    "0622": Message("Reservation"),
-    "0623": Message("Partial Reversal"),
-    "0624": Message("Book Total"),
-    "0625": Message("Pre-Authorisation Reversal"),
-    "0626": Message("Reversal of a Foreign Reservation"),
-    "0630": Message("Reversal", (_PASSWORD,)),
-    "0631": Message("Refund", (_PASSWORD,)),
-    "0650": Message("End-of-Day", (_PASSWORD,)),
-    "0670": Message("Diagnosis"),
-    "0679": Message("Selftest"),
-    "0691": Message("Set Date and Time in PT", (_PASSWORD,)),
-    "0693": Message("Initialisation", (_PASSWORD,)),
-    "06b0": Message("Abort"),
-    "06c0": Message("Read Card", (Part("timeout_s", 1, binary, pack_binary),)),
-    "06c5": Message("Close Card Session"),
-    "06c6": Message("Send APDUs"),
-    "06d0": Message("Print Line on ECR, signature", raw="data"),
-    "06d1": Message("Print Line", (Part("attribute", 1, hex_text, hex_bytes),), raw="text"),
-    "06d3": Message("Print Text-Block"),
-    "06e0": Message("Display Text"),
-    "06e1": Message("Display Text with Input"),
-    "06e6": Message("Card Poll with Authorization"),
-    "0813": Message("Change Configuration"),
-    "0814": Message("Write File"),
-    "0830": Message("Select Language", (Part("language", 1, hex_text, hex_bytes),)),
-    "0840": Message("Change Baudrate", (Part("baud_code", 1, hex_text, hex_bytes),)),
-    "0850": Message("Activate Card-Reader"),
-    "0fa1": Message(
-        "Feig: cVEND Functions",
-        (
-            Part("password", 3, bcd, pack_bcd, lambda rest, _before: len(rest) == 5),
-            Part("function", 2, hex_text, hex_bytes),
-        ),
-    ),
-}

@@ -8,8 +8,10 @@ from drivers.terminal.zvt import codec
 from drivers.terminal.zvt.apdu import Apdu, Tlv
 from drivers.terminal.zvt.codec import build, decode, encode, tag
 from drivers.terminal.zvt.decode import decode_or_error, decode_text, open_receipts
+from drivers.terminal.zvt.messages import MESSAGES
 from drivers.terminal.zvt.primitives import Malformed, pack_bcd_int
-from drivers.terminal.zvt.tables import BMPS, MESSAGES, Form
+from drivers.terminal.zvt.reader import TLV_DEPTH_MAX
+from drivers.terminal.zvt.tables import BMPS, Form
 
 
 def h(text: str) -> bytes:
@@ -111,9 +113,9 @@ def test_tags_nested_too_deep() -> None:
             data = b"\x60" + bytes([len(data)]) + data
         return h("040f") + bytes([len(data) + 2]) + b"\x06" + bytes([len(data)]) + data
 
-    assert len(decode(nested(codec.TLV_DEPTH_MAX)).find("4c")) == 1
+    assert len(decode(nested(TLV_DEPTH_MAX)).find("4c")) == 1
     with pytest.raises(Malformed, match="too deep"):
-        decode(nested(codec.TLV_DEPTH_MAX + 1))
+        decode(nested(TLV_DEPTH_MAX + 1))
 
 
 def test_an_unknown_container_that_holds_no_tags_is_skipped() -> None:

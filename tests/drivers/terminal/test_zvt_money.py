@@ -28,11 +28,11 @@ def test_hold_capture_and_release(run: Any) -> None:
         assert isinstance(held, Done)
         assert held.evidence == Evidence(HoldRef("52523535", 231, trace=931), EUR50)
         assert b.peer.heard[-1] == h(
-            "06221a 1940 490978 04000000005000 060ce90a1f620241431f63025331"
+            "06221a 04000000005000 490978 1940 060ce90a1f620241431f63025331"
         )
         assert (await b.driver.open_holds()).receipts == (231,)
         captured = await b.driver.capture(held.evidence.ref, EUR50, Money(1295, "EUR"), b.keep)
-        assert b.peer.heard[-1] == h("06230f 1940 870231 490978 04000000003705")
+        assert b.peer.heard[-1] == h("06230f 870231 04000000003705 490978 1940")
         assert captured == Done(Evidence(HoldRef("52523535", 232, trace=932), Money(1295, "EUR")))
         last = await b.driver.last_result()
         assert last is not None
@@ -41,7 +41,7 @@ def test_hold_capture_and_release(run: Any) -> None:
         assert isinstance(again, Done)
         released = await b.driver.release(again.evidence.ref, EUR50, b.keep)
         assert isinstance(released, Done)
-        assert b.peer.heard[-1] == h("0625081940870233490978")
+        assert b.peer.heard[-1] == h("0625088702334909781940")
         assert (await b.driver.open_holds()).receipts == ()
         assert len(b.kept) == 4
 
