@@ -90,6 +90,11 @@ class Setting:
     text: str
     check: Check
 
+    @property
+    def expected(self) -> str:
+        """What may stand there; no setting takes a zero character."""
+        return str(self.check("\0"))
+
 
 def _setting(group: str, check: Check, text: str) -> Any:
     return field(metadata={"group": group, "check": check, "text": text})
