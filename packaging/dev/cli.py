@@ -44,6 +44,16 @@ def test(arguments: Sequence[str]) -> int:
     return gate.run(spec, arguments, run_environ(spec))
 
 
+def bench(arguments: Sequence[str]) -> int:
+    """measure against yardsticks of the same run (without a name: the list of benches)"""
+    spec = environment.main_spec()
+    environment.ensure(spec)
+    os.chdir(environment.ROOT)
+    sys.stdout.flush()
+    command = [str(spec.python), "-m", "bench", *arguments]
+    os.execve(command[0], command, run_environ(spec))
+
+
 def run_environ(spec: environment.Spec) -> dict[str, str]:
     """The environment in which the project's own programs run: that of `spec` first on PATH."""
     # Without byte-code each of the many processes would compile all of voltill again; git ignores it.
@@ -54,7 +64,12 @@ def run_environ(spec: environment.Spec) -> dict[str, str]:
     return environ
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"setup": setup, "demo": demo, "test": test}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "setup": setup,
+    "demo": demo,
+    "test": test,
+    "bench": bench,
+}
 
 
 def usage() -> str:

@@ -1,0 +1,178 @@
+"""From the last byte of a terminal's message to the first of our answer, with and without the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import apsw
+
+from agent.ledger import AsyncLedger, EventRow
+from agent.ports import Evidence, Verdict
+from agent.values import Quality, Stamp
+from bench.report import SPREAD, Goal, Table, spread
+from bench.zvt_rig import Rig, at_once, rig
+
+HOLDS, QUICK_HOLDS = 400, 5
+RESULT = "040f"
+GOAL_MS = 1.0
+ABOVE_SYNC_GOAL_MS = 1.0
+
+
+@dataclass(slots=True)
+class Samples:
+    """Milliseconds. `bare_*` are the yardsticks, taken between the holds they are compared with."""
+
+    ack: list[float] = field(default_factory=list)
+    plain: list[float] = field(default_factory=list)
+    other: list[float] = field(default_factory=list)
+    durable: list[float] = field(default_factory=list)
+    ledger: list[float] = field(default_factory=list)
+    bare_write: list[float] = field(default_factory=list)
+    bare_commit: list[float] = field(default_factory=list)
+
+
+class Evidences:
+    """The station's way to keep evidence: an event of its session, committed by the ledger's thread."""
+
+    def __init__(self, ledger: AsyncLedger) -> None:
+        self._ledger = ledger
+        self._count = 0
+        self.took_ms: list[float] = []
+
+    async def keep(self, evidence: Evidence) -> Verdict:
+        self._count += 1
+        ref, amount = evidence.ref, evidence.amount
+        event = EventRow(
+            f"bench-{self._count}",
+            1,
+            "approved",
+            {
+                "terminal_id": ref.terminal_id,
+                "receipt": ref.receipt,
+                "trace": ref.trace,
+                "turnover": ref.turnover,
+                "amount_minor": None if amount is None else amount.amount_minor,
+                "details": dict(evidence.details),
+            },
+            "approved",
+            1,
+            Stamp(1_790_000_000_000 + self._count, self._count, "bench", Quality.TRUSTED),
+        )
+        started = time.perf_counter()
+        await self._ledger.append(event, evse="E1", terminal="bench", open=False)
+        self.took_ms.append((time.perf_counter() - started) * 1e3)
+        return Verdict.STORED
+
+
+class BareWrite:
+    """So many bytes appended to a file that grows, and fdatasync."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._data = os.urandom(size)
+
+    def run(self) -> None:
+        os.write(self._fd, self._data)
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class BareCommit:
+    """One row into one table: SQLite with a log and synchronous=FULL, nothing of ours."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = apsw.Connection(str(path))
+        self._db.pragma("journal_mode", "wal")
+        self._db.pragma("synchronous", "full")
+        self._db.execute("create table event (data blob)")
+        self._data = os.urandom(400)
+
+    def run(self) -> None:
+        self._db.execute("insert into event values (?)", (self._data,))
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _timed(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) * 1e3
+
+
+async def _bytes_of_a_commit(bench: Rig, evidences: Evidences, ledger: AsyncLedger) -> int:
+    """How much the ledger's log grows by one of our commits."""
+    log = Path(f"{ledger.path}-wal")
+    await bench.hold(evidences.keep)
+    before = log.stat().st_size
+    await bench.hold(evidences.keep)
+    return log.stat().st_size - before
+
+
+async def measure(folder: Path, quick: bool) -> tuple[Samples, int]:
+    """The samples, and the bytes of one commit. Bare writes and commits alternate with the holds: a disk
+    has its moods."""
+    found = Samples()
+    order: list[list[float]] = []
+    ledger = await AsyncLedger.open(folder / "ledger.db", "DE*ABC*S1")
+    evidences = Evidences(ledger)
+    async with rig() as bench:
+        size = await _bytes_of_a_commit(bench, evidences, ledger)
+        write, commit = BareWrite(folder / "bare", size), BareCommit(folder / "bare.db")
+        commit.run()
+        for _ in range(QUICK_HOLDS if quick else HOLDS):
+            await bench.hold(at_once)
+            found.bare_write.append(_timed(write.run))
+            await bench.hold(evidences.keep)
+            found.bare_commit.append(_timed(commit.run))
+            order += [found.plain, found.durable]
+        write.close()
+        commit.close()
+    await ledger.close()
+    turnarounds = bench.times.turnarounds
+    results = [answer for kind, _, answer in turnarounds if kind == RESULT]
+    for place, answer in zip(order, results[-len(order) :], strict=True):
+        place.append(answer)
+    found.ack = [ack for _, ack, _ in turnarounds]
+    found.other = [answer for kind, _, answer in turnarounds if kind != RESULT]
+    found.ledger = evidences.took_ms[-len(found.durable) :]
+    return found, size
+
+
+def run(folder: Path, quick: bool) -> tuple[Table, list[Goal]]:
+    found, size = asyncio.run(measure(folder, quick))
+    rows = [
+        spread("byte ACK, any message", found.ack),
+        spread("answer to 06 0F", found.other),
+        spread("answer to 04 0F, kept at once", found.plain),
+        spread("answer to 04 0F, in the ledger first", found.durable),
+        spread("  of it the ledger's commit", found.ledger),
+        spread(f"bare write and fdatasync, {size} bytes", found.bare_write),
+        spread("bare SQLite commit, FULL", found.bare_commit),
+    ]
+    durable = median(found.durable)
+    goals = [
+        Goal("turnaround, median", median(found.plain), GOAL_MS, "ms"),
+        Goal(
+            "durable turnaround above write and sync",
+            durable - median(found.bare_write),
+            ABOVE_SYNC_GOAL_MS,
+            "ms",
+        ),
+        Goal(
+            "durable turnaround above a bare commit",
+            durable - median(found.bare_commit),
+            ABOVE_SYNC_GOAL_MS,
+            "ms",
+        ),
+    ]
+    title = "Turnaround over a pty, from the message's last byte"
+    return Table(title, SPREAD, rows), goals
