@@ -1,0 +1,33 @@
+"""What a dialogue knows of the link under it, whichever transport it is: `frames.Link` on RS-232,
+`tcp_link.StreamLink` on TCP."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from drivers.terminal.zvt.frames import LinkEvent
+
+
+class AnyLink(Protocol):
+    @property
+    def busy(self) -> bool: ...
+
+    @property
+    def pending(self) -> bytes | None: ...
+
+    @property
+    def receiving(self) -> bool: ...
+
+    def begin(self, command: bytes, now: int) -> None: ...
+
+    def send(self, apdu: bytes, now: int) -> None: ...
+
+    def withdraw(self) -> None: ...
+
+    def receive(self, data: bytes, now: int) -> list[LinkEvent]: ...
+
+    def on_time(self, now: int) -> list[LinkEvent]: ...
+
+    def next_deadline(self) -> int | None: ...
+
+    def take_output(self) -> bytes: ...
