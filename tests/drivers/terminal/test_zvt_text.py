@@ -109,6 +109,7 @@ def test_the_width_is_that_of_what_is_written() -> None:
 @pytest.mark.parametrize(
     ("line", "fitted"),
     [
+        ("0,59 € je kWh, 1 € maximal", ["0,59 EUR je kWh, 1", "EUR maximal"]),
         ("0,59 € je kWh, 12 € max", ["0,59 EUR je kWh, 12", "EUR max"]),
         ("Laden", ["Laden"]),
         ("", [""]),
