@@ -36,12 +36,14 @@ def _offline(ledger: Ledger) -> dict[str, Any]:
         "evses": [],
         "uplink": None,
         "open": queries.open_money(ledger),
+        "ends_of_day": queries.ends_of_day(ledger),
         "outbox": queries.outbox(ledger),
         "set_aside": {},
         "stuck": [],
     }
 
 
+DAY_UNCLEAR = ("ordered", "unknown")
 UNSETTLED = ("unknown", "refused", "capture_due", "release_due")
 
 
@@ -51,6 +53,7 @@ def _attention(found: dict[str, Any]) -> bool:
         or any(t["trouble"] or t["strange_holds"] for t in found["terminals"])
         or any(e["state"] in ("unknown", "fault") or e["meter"] != "ok" for e in found["evses"])
         or any(s["payment"] in UNSETTLED for s in found["open"])
+        or any(day["outcome"] in DAY_UNCLEAR for day in found["ends_of_day"])
         or bool(found["set_aside"] or found["stuck"] or _parked(found))
     )
 
@@ -88,8 +91,25 @@ def _print(found: dict[str, Any]) -> None:
         click.echo(
             f"  session {s['id']} {s['state']} ({s['payment']}), held {held}, since {s['since']}"
         )
+    for day in found["ends_of_day"]:
+        click.echo(f"  {day_text(day)}")
     for session_id, stored in found["set_aside"].items():
         click.echo(f"  session {session_id} set aside: stored state {stored} not reproduced")
+
+
+def day_text(day: dict[str, Any]) -> str:
+    """The last end of day of a terminal, as day_json has it."""
+    when = (day["ended"] or day["ordered"])[:19].replace("T", " ")
+    words = {"ordered": "not known how it ended", "unknown": "not known how it ended"}
+    said = words.get(day["outcome"], day["outcome"].replace("_", " "))
+    totals = day["totals"]
+    if totals is not None and totals["total_minor"] is not None:
+        count = sum(brand["count"] for brand in totals["brands"])
+        money = Money(totals["total_minor"], totals["currency"])
+        said += f", {count} bookings, {money}"
+    elif day["why"] and day["outcome"] != "done":
+        said += f" ({day['why']})"
+    return f"end of day of {day['terminal']} on {when} UTC: {said}"
 
 
 def _print_uplink(uplink: dict[str, Any]) -> None:

@@ -15,10 +15,11 @@ from agent.ledger import AsyncLedger
 from agent.ports import DeviceUnavailable, DriverEnv, Evse, EvseSpec, MeterSpec, TerminalSpec
 from agent.session.deadlines import Policy
 from agent.settings.models import EvsePoint, Settings, TerminalPoint
-from agent.settings.secrets import read_secret, secret_path
+from agent.settings.secrets import Secret, read_secret, secret_path
 from agent.station.charge_point import ChargePoint, PointRules
 from agent.station.clock import SystemClock
 from agent.station.context import Context
+from agent.station.day_end import DayEnd
 from agent.station.desk import Desk, DeskRules
 from agent.station.drivers import load
 from agent.station.keeper import Log
@@ -66,7 +67,9 @@ def parts(settings: Settings, card_key: Path, context: Context, ledger: AsyncLed
     env = DriverEnv(context.clock.boot_ms, context.log)
     buses = open_buses(settings, env)
     points = {p.id: _point(p, settings, buses, env, context) for p in settings.evses}
-    desks = {t.id: _desk(t, settings, points, env, card_key, context) for t in settings.terminals}
+    desks = {
+        t.id: _desk(t, settings, points, env, card_key, ledger, context) for t in settings.terminals
+    }
     record_key = RecordKey.load(settings.keys.record.file)
     return Parts(buses, points, desks, record_key, make_uplink(settings, ledger, context))
 
@@ -110,16 +113,10 @@ def _desk(
     points: Mapping[str, ChargePoint],
     env: DriverEnv,
     card_key: Path,
+    ledger: AsyncLedger,
     context: Context,
 ) -> Desk:
-    spec = TerminalSpec(
-        id=terminal.id,
-        line=terminal.line,
-        password=read_secret(terminal.password).reveal(),
-        currency=terminal.currency,
-        profile=terminal.profile,
-        options=terminal.options,
-    )
+    spec = terminal_spec(terminal, read_secret(terminal.password))
     hold = settings.hold(terminal)
     language = settings.station.languages[0]
     operator = settings.station.operator
@@ -144,11 +141,23 @@ def _desk(
         rules,
         screen,
         station_card_key(card_key),
+        DayEnd(terminal.id, ledger, context.clock, context.log),
         context,
     )
     for point in desk.points.values():
         point.serve(desk.id, desk.refresh)
     return desk
+
+
+def terminal_spec(terminal: TerminalPoint, password: Secret) -> TerminalSpec:
+    return TerminalSpec(
+        id=terminal.id,
+        line=terminal.line,
+        password=password.reveal(),
+        currency=terminal.currency,
+        profile=terminal.profile,
+        options=terminal.options,
+    )
 
 
 def make_uplink(settings: Settings, ledger: AsyncLedger, context: Context) -> Uplink | None:

@@ -116,11 +116,12 @@ async def _say(writer: asyncio.StreamWriter, answer: Mapping[str, Any]) -> None:
         await writer.drain()
 
 
-def ask(path: Path, do: str, **request: Any) -> Any:
-    """One question to the running service. Raises ConnectionError when none runs, ControlRefused
-    when it refuses or does not answer, PermissionError when it is another user's."""
+def ask(path: Path, do: str, *, answer_s: float = ASK_TIMEOUT_S, **request: Any) -> Any:
+    """One question to the running service, whose answer may take `answer_s`. Raises ConnectionError
+    when none runs, ControlRefused when it refuses or does not answer, PermissionError when it is
+    another user's."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
-        s.settimeout(ASK_TIMEOUT_S)
+        s.settimeout(answer_s)
         try:
             s.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:

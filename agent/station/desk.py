@@ -21,17 +21,20 @@ from agent.ports import (
     Terminal,
     TerminalIdentity,
 )
-from agent.session import OWED, E, Effect, S, Session, energy_allowed
+from agent.session import E, Effect, S, Session, energy_allowed
 from agent.station.charge_point import ChargePoint
 from agent.station.context import Context
+from agent.station.day_end import DayEnd
+from agent.station.errands import Errands
 from agent.station.screen import Notice, Screen
-from agent.station.till import DESK_BOUND_MS, JUDGES, Till
+from agent.station.till import DESK_BOUND_MS, JUDGES, Till, owes
 from agent.values import Money
 
 # A status enquiry at least every minute lets the terminal run its timed jobs (PA00P015, 05 01).
 IDENTIFY_EVERY_MS = 60_000
 # One that is not ready may become so at any moment.
 IDENTIFY_SOON_MS = 10_000
+NOT_YET = "not connected yet"
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0  # a terminal that boots takes about a minute; no use in asking more often
 ASK_AGAIN_S = 60.0  # the terminal answered but it cannot be told: its state changes slowly
@@ -66,14 +69,17 @@ class Desk:
         rules: DeskRules,
         screen: Screen,
         card_key: bytes,
+        day: DayEnd,
         context: Context,
     ) -> None:
         self.id = terminal_id
         self.points = points
-        self.trouble = "not connected yet"
+        self.trouble = NOT_YET
         self.no_room = ""  # why the ledger takes no new session
         self.accepting = True
-        self._terminal, self._rules, self._screen = terminal, rules, screen
+        self.linked = False
+        self.errands = Errands(terminal, day, self.refresh)
+        self._terminal, self._rules, self.screen = terminal, rules, screen
         self._card_key = card_key
         self._till = Till(terminal_id, terminal, context)
         self._context, self._keeper = context, context.keeper
@@ -123,6 +129,7 @@ class Desk:
     # --- the loop ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
+        await self.errands.day.load()
         pause_s = RETRY_FIRST_S
         try:
             while True:
@@ -146,13 +153,14 @@ class Desk:
 
     async def _link_up(self) -> None:
         identity = await self._terminal.connect()
-        self._shown = ()
+        self._shown, self.linked = (), True
         if self._lost_ms is not None:
             after_ms, self._lost_ms = self._clock.boot_ms() - self._lost_ms, None
             self._log("device_back", device="terminal", terminal=self.id, after_ms=after_ms)
         else:
             self._log("terminal_connected", terminal=self.id, tid=identity.terminal_id)
         self._take_state(identity)
+        await self.errands.ask_day(now=True)
 
     def _take_state(self, identity: TerminalIdentity) -> None:
         now = self._identified_ms = self._clock.boot_ms()
@@ -177,7 +185,8 @@ class Desk:
 
     def _lost(self, error: DeviceUnavailable) -> None:
         self.trouble = str(error)
-        self._shown = ()
+        self._shown, self.linked = (), False
+        self.errands.fail(error)
         if self._lost_ms is None:
             self._lost_ms = self._clock.boot_ms()
             self._log(
@@ -194,9 +203,10 @@ class Desk:
         while True:
             self._beat()
             self._wake.clear()
-            if self._jobs:
+            if self._jobs or self.errands.waiting:
                 await self._work()
                 continue
+            await self.errands.ask_day(now=False)
             every_ms = IDENTIFY_SOON_MS if self.trouble else IDENTIFY_EVERY_MS
             if self._clock.boot_ms() - self._identified_ms >= every_ms:
                 self._take_state(await self._terminal.identify())
@@ -220,7 +230,7 @@ class Desk:
         lines = (
             self._notice.lines
             if self._notice is not None
-            else self._screen.lines(self.id, self.points, self.trouble or self.no_room)
+            else self.screen.lines(self.id, self.points, self.trouble or self.no_room)
         )
         if lines != self._shown:
             await self._terminal.show(lines)
@@ -233,6 +243,8 @@ class Desk:
     # --- cards ------------------------------------------------------------------------------------
 
     def _wants_card(self) -> bool:
+        if self.errands.wants_card:
+            return True
         if self.trouble or not self.accepting:
             return False
         if not self.no_room and any(not p.ready_for_session() for p in self.points.values()):
@@ -250,7 +262,7 @@ class Desk:
                 await asyncio.wait({reading, waking}, return_when=asyncio.FIRST_COMPLETED)
                 waking.cancel()
                 self._wake.clear()
-                if self._jobs:
+                if self._jobs or self.errands.waiting:
                     await self._work()
                 elif not reading.done():
                     await self._paint()
@@ -264,12 +276,17 @@ class Desk:
     async def _tapped(self, card: Card) -> None:
         self._shown = ()  # the terminal shows its own words after a card
         mac = hmac.new(self._card_key, card.token or b"", hashlib.sha256).digest()
-        if self._repeated(mac):
-            return
+        repeated = self._repeated(mac)
         known = mac if card.token is not None else None
-        for session in self._keeper.at_terminal(self.id):
-            if known is None or self._macs.get(session.id) != known:
-                continue
+        mine = [
+            s for s in self._keeper.at_terminal(self.id) if known and known == self._macs.get(s.id)
+        ]
+        if self.errands.wants_card and not mine:
+            self.errands.take_card(card, known)
+            return
+        if repeated:
+            return
+        for session in mine:
             if energy_allowed(session.state) and self._rules.stop_by_tap:
                 await self._keeper.tell(session.id, E.STOP, {"reason": "tap"})
             elif session.state is S.HELD:
@@ -277,7 +294,7 @@ class Desk:
             return
         refused = self._refusal()
         if refused:
-            self.tell_driver(*self._screen.refused(refused))
+            self.tell_driver(*self.screen.refused(refused))
         else:
             await self._begin(known)
 
@@ -335,7 +352,10 @@ class Desk:
     # --- work -------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        """Do the oldest job, if its session still owes it."""
+        """Do the oldest job, if its session still owes it; what a person asks for comes after money."""
+        if not self._jobs:
+            await self._errand()
+            return
         session_id, effect = self._jobs.popleft()
         session = self._keeper.sessions.get(session_id)
         if session is None or not owes(session, effect):
@@ -352,9 +372,15 @@ class Desk:
             if outcome.reason is Reason.CARD_REMOVED:
                 # It says "please tap again": the same card at once is no lasting tap.
                 self._last_tap = (b"", -SAME_TAP_MS)
-            self.tell_driver(*self._screen.declined(outcome.reason))
+            self.tell_driver(*self.screen.declined(outcome.reason, outcome.key))
         elif effect is Effect.AUTHORIZE and isinstance(outcome, NotSent):
-            self.tell_driver(*self._screen.refused("out_of_order"))
+            self.tell_driver(*self.screen.refused("out_of_order"))
+
+    async def _errand(self) -> None:
+        """What a person asks for may leave the terminal in another state and with another text."""
+        self._shown = ()
+        await self.errands.do_next(self._beat)
+        self._identified_ms = self._clock.boot_ms() - IDENTIFY_EVERY_MS
 
     async def _ask(self, session: Session, effect: Effect) -> None:
         try:
@@ -365,10 +391,3 @@ class Desk:
         if not told:
             loop = asyncio.get_running_loop()
             loop.call_later(ASK_AGAIN_S, self.order, session.id, effect)
-
-
-def owes(session: Session, effect: Effect) -> bool:
-    """Whether a queued job is still due: the state may have moved on."""
-    if session.state is S.UNRESOLVED:
-        return effect in JUDGES
-    return OWED.get(session.state) is effect

@@ -9,6 +9,7 @@ from typing import Any
 from agent.ledger import EventRow, Ledger
 from agent.session import Session, fold
 from agent.session.summary import summary
+from agent.station.day_end import TASK, day_json
 from agent.station.keeper import event_of, refold
 from agent.trust.chain import iso_utc
 from agent.values import Stamp
@@ -92,6 +93,17 @@ def open_money(ledger: Ledger) -> list[dict[str, object]]:
         if known is not None:
             listed.append(summary(known[0]) | {"since": iso_utc(row.started.utc_ms)})
     return listed
+
+
+def ends_of_day(ledger: Ledger) -> list[dict[str, Any]]:
+    """The last end of day of each terminal."""
+    return [day_json(order) for order in ledger.upkeep(TASK)]
+
+
+def open_sessions(ledger: Ledger) -> list[Session]:
+    """What a stopped station has not settled, as far as this version can read it."""
+    rows = ledger.sessions(open_only=True, limit=SESSIONS_LISTED_MAX)
+    return [known[0] for row in rows if (known := session_of(ledger, row.id)) is not None]
 
 
 def outbox(ledger: Ledger) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agent.session import E, energy_allowed
 from agent.station import queries
 from agent.station.control import ControlRefused, Handler
+from agent.station.terminal_requests import TerminalRequests
 
 if TYPE_CHECKING:
     from agent.station.station import Station
@@ -31,10 +32,12 @@ class Requests:
             "records": self.records,
             "stop": self.stop,
             "meter_read": self.meter_read,
+            **TerminalRequests(station).handlers,
         }
 
     async def status(self, _: Mapping[str, Any]) -> dict[str, Any]:
         station = self._station
+        ports = {point.id: point.port for point in station.settings.terminals}
         return {
             "running": True,
             "station": station.settings.station.id,
@@ -42,6 +45,7 @@ class Requests:
             "terminals": [
                 {
                     "id": desk.id,
+                    "port": ports[desk.id],
                     "tid": None if desk.identity is None else desk.identity.terminal_id,
                     "trouble": desk.trouble,
                     "strange_holds": list(desk.strange_holds),
@@ -51,6 +55,7 @@ class Requests:
             "evses": [point.describe() for point in station.parts.points.values()],
             "uplink": None if station.parts.uplink is None else station.parts.uplink.status(),
             "open": await station.ledger.use(queries.open_money),
+            "ends_of_day": await station.ledger.use(queries.ends_of_day),
             "set_aside": dict(station.keeper.set_aside),
             "stuck": station.progress.stuck(),
         }

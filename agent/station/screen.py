@@ -69,8 +69,14 @@ class Screen:
             return self._out_of_order(""), NOTICE_MS
         return screens.refused_tap(self._display, why), NOTICE_MS
 
-    def declined(self, reason: Reason) -> tuple[Lines, int]:
-        return screens.declined(self._display, reason), NOTICE_MS
+    def declined(self, reason: Reason, key: str = "") -> tuple[Lines, int]:
+        return screens.declined(self._display, reason, key), NOTICE_MS
+
+    def card_test(self) -> Lines:
+        return screens.card_test(self._display)
+
+    def day_end(self) -> Lines:
+        return screens.day_end(self._display)
 
     # --- states -----------------------------------------------------------------------------------
 

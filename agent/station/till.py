@@ -23,7 +23,7 @@ from agent.ports import (
     Unknown,
     Verdict,
 )
-from agent.session import E, Effect, S, Session
+from agent.session import OWED, E, Effect, S, Session
 from agent.session.ask import Answer, Judgement, LastSeen, judge_capture, judge_hold, judge_release
 from agent.station.context import Context
 from agent.trust import card_like
@@ -44,6 +44,13 @@ JUDGES = {
     Effect.ASK_RELEASE: judge_release,
 }
 MONEY_EFFECTS = frozenset({Effect.AUTHORIZE, Effect.CAPTURE, Effect.RELEASE, *JUDGES})
+
+
+def owes(session: Session, effect: Effect) -> bool:
+    """Whether a queued job is still due: the state may have moved on."""
+    if session.state is S.UNRESOLVED:
+        return effect in JUDGES
+    return OWED.get(session.state) is effect
 
 
 def clean_text(text: str) -> str:

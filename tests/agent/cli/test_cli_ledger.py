@@ -208,6 +208,28 @@ def test_status_prints_every_digit_without_fractions(
             "alarms": {"UPL-012": "refused"},
         },
         "open": [],
+        "ends_of_day": [
+            {
+                "terminal": "t1",
+                "outcome": "done",
+                "ordered": "2026-11-21T02:00:00.000Z",
+                "ended": "2026-11-21T02:00:09.000Z",
+                "why": "completed by the terminal",
+                "totals": {
+                    "total_minor": 12345,
+                    "currency": "EUR",
+                    "brands": [{"brand": "visa", "count": 7, "amount_minor": 12345}],
+                },
+            },
+            {
+                "terminal": "t2",
+                "outcome": "ordered",
+                "ordered": "2026-11-21T02:00:00.000Z",
+                "ended": None,
+                "why": "",
+                "totals": None,
+            },
+        ],
         "set_aside": {"S9": "held"},
         "stuck": ["evse E1"],
     }
@@ -226,6 +248,8 @@ def test_status_prints_every_digit_without_fractions(
         "    UPL-012: refused\n"
         "  stuck: evse E1\n"
         "No open sessions.\n"
+        "  end of day of t1 on 2026-11-21 02:00:09 UTC: done, 7 bookings, 123.45 EUR\n"
+        "  end of day of t2 on 2026-11-21 02:00:00 UTC: not known how it ended\n"
         "  session S9 set aside: stored state held not reproduced\n"
     )
 

@@ -315,7 +315,13 @@ def test_status_tells_everything_at_a_glance(make: Make) -> None:
     found = w.request("status")
     assert found["running"] is True and found["station"] == "DE*ABC*S1"
     assert found["terminals"] == [
-        {"id": "t1", "tid": "52523535", "trouble": "", "strange_holds": []}
+        {
+            "id": "t1",
+            "port": "/dev/zero",
+            "tid": "52523535",
+            "trouble": "",
+            "strange_holds": [],
+        }
     ]
     evse = found["evses"][0]
     assert evse["state"] == "charging" and evse["session"] == w.session().id
