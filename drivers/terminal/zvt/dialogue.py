@@ -15,10 +15,10 @@ from drivers.terminal.zvt.codec import decode, encode
 from drivers.terminal.zvt.frames import (
     ANSWERS,
     Delivered,
-    Link,
     LinkEvent,
     SendFailed,
 )
+from drivers.terminal.zvt.links import AnyLink
 from drivers.terminal.zvt.outcomes import (
     NO_CODE,
     Aborted,
@@ -55,7 +55,7 @@ from drivers.terminal.zvt.sequences import FULL, Sequence
 class Dialogue:
     def __init__(
         self,
-        link: Link,
+        link: AnyLink,
         command: Apdu,
         sequence: Sequence | None = None,
         *,

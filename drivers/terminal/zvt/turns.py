@@ -96,9 +96,9 @@ class Turnstile:
     def __init__(self, boot_ms: Callable[[], int], interrupt: Callable[[], None]) -> None:
         self._boot_ms, self._interrupt = boot_ms, interrupt
         self._turns = Turns()
+        self.others = 0  # commands that came, card reads not counted
         self._let_in: dict[Ticket, asyncio.Future[None]] = {}
 
-    @property
     def wanted(self) -> bool:
         """Something more urgent than a card read waits."""
         return self._turns.wanted_by_others()
@@ -107,6 +107,7 @@ class Turnstile:
     async def at(self, rank: Rank) -> AsyncIterator[None]:
         """A turn. Raises Crowded at once instead of waiting in too long a queue."""
         ticket = self._turns.enter(rank, self._boot_ms())
+        self.others += rank is not Rank.CARD
         entry = self._let_in[ticket] = asyncio.get_running_loop().create_future()
         try:
             self._advance()

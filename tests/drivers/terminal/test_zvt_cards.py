@@ -12,7 +12,7 @@ from agent.ports import (
     Done,
 )
 from agent.values import Money
-from drivers.terminal.zvt import terminal as zvt
+from drivers.terminal.zvt.cards import READ_PAUSE_S
 
 
 def test_a_card(run: Any) -> None:
@@ -99,7 +99,7 @@ def test_reads_that_end_at_once(run: Any, answers: list[bytes], code: str | None
         start = asyncio.get_running_loop().time()
         if code is None:
             assert await b.driver.read_card(5) is None
-            assert asyncio.get_running_loop().time() - start >= zvt.READ_PAUSE_S
+            assert asyncio.get_running_loop().time() - start >= READ_PAUSE_S
         else:
             with unavailable(code):
                 await b.driver.read_card(5)

@@ -115,7 +115,7 @@ def test_nobody_answers(run: Any) -> None:
         assert "9600 8N1" in str(error.value)
         b.peer.silent = False
         await b.driver.connect()
-        assert b.cable.opened == 2
+        assert b.cable.opened == 3, "at the other rate, and again"
 
     run(case)
 

@@ -65,24 +65,33 @@ def test_the_traces_of_a_generic_terminal(run: Any) -> None:
 @pytest.mark.parametrize(
     ("answers", "expected"),
     [
-        ([h("848300")], Refused(Reason.NOT_SUPPORTED, "83", "function not possible")),
-        ([h("841e036f0978")], Refused(Reason.OPERATOR, "6f", "wrong currency")),
+        (
+            [h("848300")],
+            Refused(Reason.NOT_SUPPORTED, "83", "function not possible", "not_possible"),
+        ),
+        ([h("841e036f0978")], Refused(Reason.OPERATOR, "6f", "wrong currency", "operator")),
         ([h("849c00")], NotSent("not now: 9c, please wait")),
         ([h("84e000")], NotSent("not now: e0, remote maintenance")),
-        ([OK, h("061e016c")], Refused(Reason.CARD_REMOVED, "6c", "aborted, or no card in time")),
+        (
+            [OK, h("061e016c")],
+            Refused(Reason.CARD_REMOVED, "6c", "aborted, or no card in time", "card_removed"),
+        ),
         (
             [OK, h("040f022705"), h("061e0105")],
-            Refused(Reason.DECLINED, "05", "declined by the issuer"),
+            Refused(Reason.DECLINED, "05", "declined by the issuer", "declined"),
         ),
-        ([OK, h("060f022705")], Refused(Reason.DECLINED, "05", "declined by the issuer")),
+        (
+            [OK, h("060f022705")],
+            Refused(Reason.DECLINED, "05", "declined by the issuer", "declined"),
+        ),
         (
             [OK, h("040f022713"), h("060f00")],
-            Refused(Reason.PIN_REQUIRED, "13", "contactless limit reached"),
+            Refused(Reason.PIN_REQUIRED, "13", "contactless limit reached", "tap_limit"),
         ),
-        ([OK, h("061e00")], Refused(Reason.TRY_LATER, "ff", "system error")),
+        ([OK, h("061e00")], Refused(Reason.TRY_LATER, "ff", "system error", "not_possible")),
         (
             [OK, h("061e1464060f1f170c") + b"41111111111111"[:12]],
-            Refused(Reason.CARD_NOT_ACCEPTED, "64", "*"),
+            Refused(Reason.CARD_NOT_ACCEPTED, "64", "*", "card_unreadable"),
         ),
         ([OK, h("060f00")], Unknown("the terminal completed without a result")),
         ([h("061e016c")], Unknown("ended with 6c before it was answered")),
@@ -342,7 +351,7 @@ def test_what_a_result_says_for_the_receipt(run: Any) -> None:
         outcome = await b.hold()
         assert isinstance(outcome, Done)
         assert outcome.evidence == Evidence(
-            HoldRef("52523535", 231, 12, 10015008, "0405", "225558"),
+            HoldRef("52523535", 231, 12, 10015008, "0405", "225558", "750071"),
             EUR50,
             {
                 "aid": "750071",

@@ -1,0 +1,139 @@
+"""Commands that move money: one dialogue each, its evidence kept before it is answered, and never sent a
+second time. A dialogue that breaks after its first byte ends as Unknown, and the caller asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from agent.ports import (
+    DeviceUnavailable,
+    Done,
+    DriverEnv,
+    Evidence,
+    HoldRef,
+    Keep,
+    NotSent,
+    Outcome,
+    Refused,
+    TerminalSpec,
+    Unknown,
+    Verdict,
+)
+from agent.values import Money
+from drivers.terminal.zvt import codes, results
+from drivers.terminal.zvt import housekeeping as h
+from drivers.terminal.zvt import outcomes as o
+from drivers.terminal.zvt.apdu import Apdu
+from drivers.terminal.zvt.channel import LINK_DOWN, NOT_REGISTERED, Channel, Ran
+from drivers.terminal.zvt.joining import Joining
+from drivers.terminal.zvt.profile import Profile
+from drivers.terminal.zvt.sequences import SEQUENCES
+from drivers.terminal.zvt.turns import Crowded, Rank, Turnstile
+
+# The amount a result tells -> the amount the evidence is about.
+Amount = Callable[[Money], Money]
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """`name`: of its sequence. `ref`: the hold or booking it is about. `amount`: how its result is to be
+    read. `driver_waits`: somebody stands at the terminal for it."""
+
+    apdu: Apdu
+    name: str
+    ref: HoldRef | None = None
+    amount: Amount = lambda told: told
+    driver_waits: bool = False
+
+
+class Bookings:
+    def __init__(
+        self,
+        spec: TerminalSpec,
+        env: DriverEnv,
+        profile: Profile,
+        channel: Channel,
+        joining: Joining,
+        turns: Turnstile,
+    ) -> None:
+        self._spec, self._env, self._profile = spec, env, profile
+        self._channel, self._joining, self._turns = channel, joining, turns
+
+    async def book(self, booking: Booking, keep: Keep) -> Outcome:
+        kept: Evidence | None = None
+
+        async def store(apdu: Apdu) -> bool:
+            nonlocal kept
+            found = self._evidence(apdu, booking)
+            if found is None:
+                self._env.log(
+                    "evidence_refused", level="error", id="TRM-012", terminal=self._spec.id
+                )
+                return False
+            if await keep(found) is not Verdict.STORED:
+                return False
+            kept = found
+            return True
+
+        try:
+            async with self._turns.at(Rank.MONEY):
+                if not self._channel.usable:
+                    return NotSent(LINK_DOWN)
+                ran = await self._channel.run(booking.apdu, SEQUENCES[booking.name], store=store)
+                if ran.code == NOT_REGISTERED:
+                    return await self._registered_again()
+        except (DeviceUnavailable, Crowded) as error:
+            return NotSent(str(error))
+        return self._outcome(ran, kept, booking)
+
+    async def _registered_again(self) -> Outcome:
+        """The terminal had forgotten us and started nothing. Whether to order the same again is for
+        whoever ordered it."""
+        try:
+            await self._joining.register()
+        except DeviceUnavailable as error:
+            return NotSent(f"the terminal had forgotten its registration; {error}")
+        return NotSent("the terminal had forgotten its registration and has it again")
+
+    def _outcome(self, ran: Ran, kept: Evidence | None, booking: Booking) -> Outcome:
+        outcome = ran.outcome
+        if isinstance(outcome, o.Completed):
+            if h.at_work(outcome.completion):
+                self._joining.absence.begins(self._env.boot_ms())
+            if kept is None:
+                return Unknown("the terminal completed without a result")
+            return Done(kept)
+        if isinstance(outcome, o.Broken | o.Disputed):
+            return Unknown(outcome.why)
+        return self._definite_no(outcome, booking)
+
+    def _definite_no(self, outcome: o.Aborted | o.Negative, booking: Booking) -> Outcome:
+        """The terminal ended the command without any result, so nothing was moved. What nobody waits
+        for is tried again where only the moment was wrong; the driver at the charger is told at once."""
+        refusal = codes.refusal(outcome.code)
+        text = refusal.text
+        if isinstance(outcome, o.Aborted):
+            text = results.error_text(outcome.apdu) or text
+        started = isinstance(outcome, o.Aborted)
+        if outcome.code in codes.TEMPORARY and not (booking.driver_waits and started):
+            return NotSent(f"not now: {outcome.code:02x}, {text}")
+        return Refused(refusal.reason, f"{outcome.code:02x}", text, refusal.key)
+
+    def _evidence(self, apdu: Apdu, booking: Booking) -> Evidence | None:
+        currency, tid = self._spec.currency, self._joining.terminal_id
+        found = results.evidence(apdu, currency, tid, booking.ref)
+        if found is None:
+            return None
+        if found.amount is not None:
+            told = booking.amount(found.amount)
+            found = replace(found, amount=told if told.amount_minor >= 0 else None)
+        return with_aid(found, self._profile)
+
+
+def with_aid(found: Evidence, profile: Profile) -> Evidence:
+    """BMP 3B as a part of what the booking is known by, where the terminal wants it back."""
+    aid = found.details.get("aid")
+    if not profile.aid_in_booking or not isinstance(aid, str):
+        return found
+    return replace(found, ref=replace(found.ref, aid=aid))
