@@ -1,58 +1,56 @@
 """The ledger: events, sessions, signed records and the outbox in one SQLite file, used from one thread.
 
 Every method that changes something is one transaction that is durable when the method returns
-(design §2 rule 1). Nothing is ever deleted but a card's HMAC. All checks of a call come before its first
-write, so a refused call leaves nothing behind.
+(design §2 rule 1). All checks of a call come before its first write, so a refused call leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
-from agent.ledger import checks, outbox, sessions, upkeep
+from agent.ledger import checks, mark, outbox, sessions, upkeep
+from agent.ledger.ballast import Ballast
 from agent.ledger.errors import (
-    LedgerDamaged,
     LedgerError,
-    LedgerFailed,
     LedgerForeign,
     LedgerFull,
     LedgerMissing,
 )
-from agent.ledger.open import damaged, open_database, translate
-from agent.ledger.rows import (
-    AckOutcome,
-    AckResult,
-    Append,
-    EventRow,
-    Head,
-    OutboxStatus,
-    RecordRow,
-    SessionRow,
-    UpkeepOrder,
-    UpkeepRow,
-)
-from agent.ledger.schema import EVENTS_PER_SESSION
+from agent.ledger.open import damaged, open_database
+from agent.ledger.reading import Reading
+from agent.ledger.rows import AckOutcome, AckResult, Append, EventRow, RecordRow, UpkeepRow
 from agent.trust.chain import record_hash
 
-# One call returns at most this many rows: a list of 1000 records is about 2 MiB.
-MAX_ROWS = 1000
+Done = TypeVar("Done")
 
 
 def _new_chain() -> str:
     return secrets.token_hex(16)
 
 
-class Ledger:
-    """Open it with `Ledger.open`; close it before the interpreter ends."""
+class Ledger(Reading):
+    """Open it with `Ledger.open`; close it before the interpreter ends. `full`: no new session begins,
+    because the room for ending the running ones is not there or in use. `checked`: the whole file was looked
+    through when it was opened."""
 
-    def __init__(self, db: apsw.Connection, path: Path, station: str) -> None:
-        self._db, self.path, self.station = db, path, station
-        self._failed: LedgerError | None = None
+    def __init__(
+        self,
+        db: apsw.Connection,
+        path: Path,
+        station: str,
+        *,
+        checked: bool = True,
+        ballast: Ballast | None = None,
+    ) -> None:
+        super().__init__(db, path, station)
+        self.checked, self.full = checked, False
+        self._ballast, self._marks = ballast, False
 
     @classmethod
     def open(
@@ -62,23 +60,33 @@ class Ledger:
         *,
         create: bool = True,
         new_chain: Callable[[], str] = _new_chain,
+        ballast: Ballast | None = None,
     ) -> Ledger:
         """Open or (with `create`) make the ledger of `station`; None opens whosever it is.
-        `new_chain` gives the random id of a new ledger's chain. Raises LedgerBusy, LedgerMissing,
-        LedgerDamaged (nothing was written), LedgerForeign, LedgerError."""
+        `new_chain` gives the random id of a new ledger's chain; `ballast` is taken where there is room.
+        Raises LedgerBusy, LedgerMissing, LedgerDamaged (nothing was written), LedgerForeign, LedgerError."""
         path = Path(path)
-        db = open_database(path, create=create)
-        ledger = cls(db, path, station or "")
+        db, checked = open_database(path, create=create)
+        ledger = cls(db, path, station or "", checked=checked, ballast=ballast)
         try:
             ledger._claim(new_chain)
             ledger._check_head()
+            if create:
+                ledger._begin_use()
         except BaseException:
             db.close()
             raise
         return ledger
 
     def close(self) -> None:
-        """Idempotent. Moves the log into the file."""
+        """Idempotent. Says in the file that nothing is missing when its log is."""
+        if self._marks and self._failed is None:
+            self._marks = False
+            # What cannot be written is found at the next opening: the log is still there.
+            with contextlib.suppress(LedgerError):
+                with self._write():
+                    mark.set_closed(self._db)
+                self._fold_log()
         self._db.close()
 
     # --- Writing ----------------------------------------------------------------------------------
@@ -102,8 +110,60 @@ class Ledger:
     def append_many(self, steps: Sequence[Append]) -> list[LedgerError | None]:
         """Several steps in one transaction and one sync, in order. A refused step does not stop the
         others; its place in the result holds the refusal. Raises what fails them all."""
+        if len(steps) > 1 and not self.full:
+            try:
+                with self._write():
+                    return [self._step(step) for step in steps]
+            except LedgerError as error:
+                if self._failed is not None:
+                    raise
+                self.full = self.full or isinstance(error, LedgerFull)
+        # One by one: what one of them does to the disk must not cost the others.
+        return [self._alone(step) for step in steps]
+
+    def _alone(self, step: Append) -> LedgerError | None:
+        try:
+            if step.event.n > 1:
+                return self._in_room(lambda: self._step(step))
+            if not self.full:
+                with self._write():
+                    return self._step(step)
+        except LedgerFull as refused:
+            self.full = True
+            return refused
+        except LedgerError as refused:
+            return refused
+        # The ballast is for what has begun.
+        return LedgerFull(
+            "LED-008",
+            f"{self.path}: the disk is full; no new session begins before there is room for the running "
+            "ones to end; free space on it",
+        )
+
+    def _in_room(self, work: Callable[[], Done]) -> Done:
+        """One transaction, a second time without the ballast when the disk is full."""
+        try:
+            with self._write():
+                return work()
+        except LedgerFull:
+            if not self._let_go():
+                raise
         with self._write():
-            return [self._step(step) for step in steps]
+            return work()
+
+    def _let_go(self) -> bool:
+        """True when the ballast made room."""
+        self.full = True
+        if self._ballast is None or not self._ballast.held:
+            return False
+        self._ballast.release()
+        return True
+
+    def look_for_room(self) -> bool:
+        """Take the ballast if the disk has it. False while no new session may begin."""
+        if self._ballast is not None:
+            self.full = not self._ballast.hold()
+        return not self.full
 
     def _step(self, step: Append) -> LedgerError | None:
         event, record = step.event, step.record
@@ -151,11 +211,14 @@ class Ledger:
         recorded, nothing marked. `holes` (any number we have, acked before or not) become unacked
         again, `refused` (seq, code) are parked. `asked_ms`: the time in the ack, which keeps an older
         ack that arrives late from cancelling a newer request."""
-        with self._write():
+
+        def work() -> AckResult:
             found = outbox.chain_of(self._db, chain)
             if found is None:
                 return AckResult(AckOutcome.UNKNOWN_CHAIN, self._chain().acked_through)
             return outbox.apply(self._db, found, through_seq, hash, holes, refused, asked_ms)
+
+        return self._in_room(work)
 
     def forget_card(self, session_id: str) -> None:
         """Delete the HMAC of the card of `session_id`, if there is one."""
@@ -177,7 +240,8 @@ class Ledger:
         """Store a step of upkeep, durable on return; the number of its order. Without `order` it is
         the intent of a new one. Raises LedgerError when it cannot be stored or continues nothing."""
         data = checks.upkeep_text(row)
-        with self._write():
+
+        def work() -> int:
             if order is not None and not upkeep.is_order(self._db, order, row):
                 raise LedgerError(
                     "LED-010", f"{row.task} {order} of {row.terminal} was never begun"
@@ -186,95 +250,44 @@ class Ledger:
                 self._db, row, data, order, sessions.stamp_columns(self._db, row.stamp)
             )
 
+        return self._in_room(work)
+
+    # --- Upkeep of the file -----------------------------------------------------------------------
+
+    def log_pages(self) -> int:
+        """How many pages the log holds that the file does not have yet."""
+        with self._guard():
+            log, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+            return max(0, log - moved)
+
     def checkpoint(self) -> int:
         """Move the log into the file; to be called in idle moments. Pages still in the log."""
+        if self._marks:
+            with self._guard():
+                behind = not mark.up_to_date(self._db)
+            if behind:
+                with self._write():
+                    mark.set_in_use(self._db)
+        return self._fold_log()
+
+    def _fold_log(self) -> int:
         with self._guard():
             log, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             return max(0, log - moved)
 
-    # --- Reading ----------------------------------------------------------------------------------
-
-    def events(self, session_id: str) -> list[EventRow]:
-        """All events of a session in order; empty when it is unknown."""
+    def _begin_use(self) -> None:
+        """From here on the file itself says that a log belongs to it."""
+        self.look_for_room()
         with self._guard():
-            return sessions.events(self._db, session_id)
+            marked = mark.in_use(self._db)
+        self._marks = True
+        if not marked:
+            with contextlib.suppress(LedgerFull):
+                with self._write():
+                    mark.set_in_use(self._db)
+                self._fold_log()
 
-    def sessions(self, *, open_only: bool = False, limit: int = 100) -> list[SessionRow]:
-        """Newest first, at most MAX_ROWS."""
-        where = "WHERE s.open = 1" if open_only else ""
-        newest = f"{where} ORDER BY s.n DESC LIMIT ?"
-        with self._guard():
-            return sessions.rows(self._db, newest, (min(limit, MAX_ROWS),))
-
-    def session(self, session_id: str) -> SessionRow | None:
-        with self._guard():
-            return next(iter(sessions.rows(self._db, "WHERE s.id = ?", (session_id,))), None)
-
-    def head(self) -> Head:
-        """The newest record of the current chain."""
-        with self._guard():
-            chain = self._chain()
-            digest = outbox.hash_at(self._db, chain, chain.head_seq)
-            assert digest is not None
-            return Head(chain.id, chain.head_seq, digest)
-
-    def records(self, from_seq: int, limit: int, chain: str | None = None) -> list[RecordRow]:
-        """Records from number `from_seq` on, of the current chain unless another is named."""
-        with self._guard():
-            found = outbox.chain_of(self._db, chain)
-            if found is None:
-                return []
-            return outbox.rows(
-                self._db,
-                "WHERE r.id >= :first AND r.id <= :last ORDER BY r.id LIMIT :limit",
-                {
-                    "first": found.base + max(1, from_seq),
-                    "last": found.base + found.head_seq,
-                    "limit": min(limit, MAX_ROWS),
-                },
-            )
-
-    def record_of(self, session_id: str) -> list[RecordRow]:
-        """The records of one session, in order."""
-        with self._guard():
-            number, last_n, _ = sessions.find(self._db, session_id)
-            if number is None:
-                return []
-            base = number * EVENTS_PER_SESSION
-            return outbox.rows(
-                self._db,
-                "WHERE r.id IN (SELECT record FROM event WHERE id BETWEEN :first AND :last"
-                " AND record IS NOT NULL) AND r.session = :session ORDER BY r.id",
-                {"first": base + 1, "last": base + last_n, "session": number},
-            )
-
-    def unacked(self, limit: int, after_seq: int = 0) -> list[RecordRow]:
-        """What the back end has not acked, by number, above `after_seq`; without parked records."""
-        with self._guard():
-            return outbox.unacked(self._db, self._chain(), min(limit, MAX_ROWS), after_seq)
-
-    def outbox_status(self) -> OutboxStatus:
-        with self._guard():
-            return outbox.status(self._db, self._chain())
-
-    def card_mac(self, session_id: str) -> bytes | None:
-        with self._guard():
-            mac: bytes | None = self._db.execute(
-                "SELECT c.mac FROM card c JOIN session s ON s.n = c.session WHERE s.id = ?",
-                (session_id,),
-            ).get
-            return mac
-
-    def upkeep(self, task: str) -> list[UpkeepOrder]:
-        """The newest order of `task` of each terminal, with its steps."""
-        with self._guard():
-            return upkeep.latest(self._db, task)
-
-    def meta_get(self, key: str) -> str | None:
-        with self._guard():
-            return self._meta(f"user.{key}")
-
-    # --- Inside -----------------------------------------------------------------------------------
+    # --- Opening ----------------------------------------------------------------------------------
 
     def _claim(self, new_chain: Callable[[], str]) -> None:
         """The file belongs to one station; a new one gets the station's name and a chain."""
@@ -304,47 +317,3 @@ class Ledger:
             newest = outbox.rows(self._db, "WHERE r.id = :id", {"id": chain.base + chain.head_seq})
         if any(record_hash(row.jws) != row.hash for row in newest):
             raise damaged(self.path, f"record {chain.head_seq} is not what was stored")
-
-    def _meta(self, key: str) -> str | None:
-        value: str | None = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).get
-        return value
-
-    def _chain(self) -> outbox.Chain:
-        chain = outbox.chain_of(self._db)
-        assert chain is not None
-        return chain
-
-    @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
-        """Say SQLite's errors in our words; after the disk failed nothing works until it is reopened,
-        because the kernel may have dropped what SQLite believes it wrote."""
-        if self._failed is not None:
-            raise LedgerFailed("LED-007", f"{self._failed.text} (since then every call is refused)")
-        try:
-            yield
-        except apsw.FullError:
-            raise LedgerFull(
-                "LED-008",
-                f"{self.path}: the disk is full; earlier records are safe; free space on it",
-            ) from None
-        except apsw.ConnectionClosedError:
-            raise LedgerError("LED-015", f"{self.path} is closed") from None
-        except apsw.Error as error:
-            told = translate(error, self.path)
-            if isinstance(told, LedgerFailed | LedgerDamaged):
-                self._failed = told
-            raise told from error
-
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[None]:
-        """One durable transaction."""
-        with self._guard():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                # SQLite rolls back by itself on some errors (full, I/O).
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise

@@ -14,9 +14,11 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 
+from agent.ledger import mark
 from agent.ledger.errors import (
     LedgerBusy,
     LedgerDamaged,
@@ -25,7 +27,7 @@ from agent.ledger.errors import (
     LedgerForeign,
     LedgerMissing,
 )
-from agent.ledger.schema import APPLICATION_ID, MIGRATIONS
+from agent.ledger.schema import APPLICATION_ID, MIGRATIONS, READABLE_BY
 
 # 1 KiB pages: a commit of a short event writes a third fewer bytes to flash than with 4 KiB.
 PAGE_SIZE = 1024
@@ -33,6 +35,11 @@ PAGE_SIZE = 1024
 CACHE_KIB = 256
 # The log may grow to 4 MiB before a commit must move it into the file; idle moments do it earlier.
 WAL_PAGES = 4000
+# A file of this size is checked whole before it is used: some 50 ms on a small board. A larger one is looked
+# at where the start needs it, and checked whole a slice at a time once the station runs (see scrub).
+CHECK_AT_ONCE_BYTES = 32 * 1024 * 1024
+# Beside the ledger: a file of this name has it checked whole at the next opening, whatever its size.
+SUSPECT_SUFFIX = "-suspect"
 # Unix mode of the file and its log: they hold who charged where and when.
 FILE_MODE = 0o600
 
@@ -55,28 +62,34 @@ _AFTER_CHECK = (
 _DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 
 
-def open_database(path: Path, *, create: bool) -> apsw.Connection:
+class Opened(NamedTuple):
+    """`checked`: the whole file was looked through."""
+
+    db: apsw.Connection
+    checked: bool
+
+
+def open_database(path: Path, *, create: bool) -> Opened:
     """A connection ready for use by one thread at a time, its schema up to date. A damaged or foreign
     file is refused before anything of ours is written to it. Raises LedgerError's family."""
     db = _connect(path, create)
     try:
-        # SQLite writes the log into the file when the last connection closes: not into one that is
-        # about to be found damaged.
+        # SQLite would write the log into the file and delete it when the last connection closes: not into
+        # a file that is found damaged; and a log that stays is never grown again, which costs flushes.
         db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         _pragmas(db, _BEFORE_ACCESS)
-        version = _examine(db, path)
+        new, checked = _examine(db, path)
         _pragmas(db, _AFTER_CHECK)
         db.wal_autocheckpoint(WAL_PAGES)
-        _migrate(db, version)
-        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
-        if version == 0:
-            _make_durable(path)
+        _migrate(db)
+        if new:
+            make_durable(path)
     except BaseException as error:
         db.close()
         if isinstance(error, apsw.Error):
             raise translate(error, path) from error
         raise
-    return db
+    return Opened(db, checked)
 
 
 def _connect(path: Path, create: bool) -> apsw.Connection:
@@ -103,35 +116,63 @@ def _pragmas(db: apsw.Connection, wanted: tuple[tuple[str, str | int, object], .
             )
 
 
-def _examine(db: apsw.Connection, path: Path) -> int:
-    """Read-only look at what is there; its schema version. Takes the exclusive lock."""
-    version, owner = int(db.pragma("user_version")), int(db.pragma("application_id"))
+def _examine(db: apsw.Connection, path: Path) -> tuple[bool, bool]:
+    """Read-only look at what is there: whether it is new, and whether it was checked whole. Takes the
+    exclusive lock."""
+    readable_by, owner = int(db.pragma("user_version")), int(db.pragma("application_id"))
     empty = db.execute("SELECT count(*) FROM sqlite_schema").get == 0
-    if empty and version == 0:
-        return 0
+    if empty and readable_by == 0:
+        return True, True
     if owner != APPLICATION_ID:
         raise LedgerForeign("LED-004", f"{path} is a database, but not a voltill ledger")
-    if version > len(MIGRATIONS):
+    if readable_by > len(MIGRATIONS):
         raise LedgerForeign(
             "LED-005",
-            f"{path} was written by a newer voltill (schema {version}; this one knows up to "
-            f"{len(MIGRATIONS)}); install the newer version again",
+            f"{path} was written by a newer voltill (it needs schema {readable_by}; this one knows up "
+            f"to {len(MIGRATIONS)}); install the newer version again",
         )
-    if (verdict := db.execute("PRAGMA quick_check(1)").get) != "ok":
+    # The log first: without it the pages of the file need not fit each other.
+    if db.pragma("journal_mode") == "wal" and (why := mark.missing_commits(db, path)) is not None:
+        raise LedgerDamaged("LED-016", f"{path} lacks its newest commits ({why})")
+    if not (suspect(path).exists() or _bytes(db) <= CHECK_AT_ONCE_BYTES):
+        return False, False
+    if (verdict := db.execute("PRAGMA integrity_check(1)").get) != "ok":
         raise damaged(path, str(verdict))
-    return version
+    return False, True
 
 
-def _migrate(db: apsw.Connection, version: int) -> None:
+def _bytes(db: apsw.Connection) -> int:
+    return int(db.pragma("page_count")) * int(db.pragma("page_size"))
+
+
+def suspect(path: Path) -> Path:
+    return path.with_name(path.name + SUSPECT_SUFFIX)
+
+
+def schema_of(db: apsw.Connection) -> int:
+    """How many migrations were applied. Files of the first version have no row that says so."""
+    if db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'").get == 0:
+        return 0
+    stored = db.execute("SELECT value FROM meta WHERE key = 'schema'").get
+    return int(db.pragma("user_version") if stored is None else stored)
+
+
+def _migrate(db: apsw.Connection) -> None:
     """Each step is one transaction, so a cut leaves the old schema or the new one."""
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+    for number, script in enumerate(MIGRATIONS[schema_of(db) :], schema_of(db) + 1):
         with db:
             db.execute(script)
-            db.pragma("user_version", number)
+            db.execute(
+                "INSERT INTO meta(key, value) VALUES ('schema', ?) ON CONFLICT(key)"
+                " DO UPDATE SET value = excluded.value",
+                (str(number),),
+            )
+            if int(db.pragma("user_version")) < READABLE_BY:
+                db.pragma("user_version", READABLE_BY)
             db.pragma("application_id", APPLICATION_ID)
 
 
-def _make_durable(path: Path) -> None:
+def make_durable(path: Path) -> None:
     """The file's name, too, must survive a cut; fsync of the file alone does not promise that."""
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -143,8 +184,8 @@ def _make_durable(path: Path) -> None:
 def damaged(path: Path, verdict: str) -> LedgerDamaged:
     return LedgerDamaged(
         "LED-003",
-        f"{path} is damaged ({verdict}); nothing was written to it; keep the file and its -wal, "
-        "and start with a new state directory",
+        f"{path} is damaged ({verdict}); nothing was written to it; the service sets it aside whole at "
+        "its next start and goes on with what can be proven",
     )
 
 

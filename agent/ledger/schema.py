@@ -3,8 +3,12 @@
 `event.id` is session number * 2**20 + n and `record.id` is chain number * 2**40 + seq, so one b-tree
 serves both the key and the order, and appending always lands at the end of a range.
 
-`user_version` counts the migrations that were applied. Only ever append to MIGRATIONS, and only
-additions: the version before must still be able to read the file after a roll-back.
+Only ever append to MIGRATIONS, and only additions: the version before must still be able to finish its
+sessions on the file after a roll-back. Two numbers keep that:
+
+* `meta.schema` counts the migrations that were applied;
+* `user_version` is READABLE_BY, the oldest count of migrations whose code may still use the file. Code that
+  knows fewer refuses it. A change that older code would misread raises it to the new count.
 """
 
 from __future__ import annotations
@@ -99,4 +103,18 @@ CREATE TABLE upkeep(
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _UPKEEP)
+# Salvaged sessions wait for a person; records that may be forgotten are told from those that are lost; and
+# when the back end had what, by its own signed clock, decides from when on a retention time runs.
+_KEEPING = """
+ALTER TABLE session ADD COLUMN salvaged INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE chain ADD COLUMN pruned_through INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE ack_mark(
+  n INTEGER PRIMARY KEY,
+  chain INTEGER NOT NULL REFERENCES chain(n),
+  through INTEGER NOT NULL,
+  time_ms INTEGER NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _UPKEEP, _KEEPING)
+READABLE_BY = 1

@@ -92,5 +92,5 @@ def test_a_ledger_of_the_version_before_gets_the_table(
     ledger.add_upkeep(row("intent"))
     ledger.close()
     db = apsw.Connection(str(path))
-    assert db.pragma("user_version") == 2
+    assert db.pragma("user_version") == 1  # the version before may still use it
     db.close()

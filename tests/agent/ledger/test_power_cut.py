@@ -11,7 +11,7 @@ import pytest
 from support import powercut
 from support.ledger_rows import KEY, STATION, event, record
 
-from agent.ledger import Ledger, LedgerFailed, LedgerFull
+from agent.ledger import Ledger, LedgerDamaged, LedgerFailed, LedgerFull
 from agent.ledger import open as open_module
 from agent.trust.chain import verify_records
 from agent.trust.keys import KeySet
@@ -76,7 +76,11 @@ class Board:
         told = []
         for number, what, image in self.images:
             self.vfs.disk = image
-            ledger = Ledger.open(self.path, STATION)
+            try:
+                ledger = Ledger.open(self.path, STATION)
+            except LedgerDamaged as damage:
+                told.append(f"operation {number} ({what}): {damage}")
+                continue
             rows = {row.id for row in ledger.sessions(limit=1000)}
             last = list(self.events_acked)[-1:]
             for name in last:
