@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.session.events import Event
-from agent.session.session import Json, Session
-from agent.session.states import S
+from agent.session.raises import after_restart
+from agent.session.session import Json, Session, accounted
 from agent.values import Stamp
 
 
@@ -39,8 +39,18 @@ def is_bound(s: Session, _: Event) -> bool:
 
 
 def costs(s: Session, _: Event) -> bool:
-    """There is something to charge, and a hold to charge it from."""
-    return s.to_capture_minor > 0
+    """There is something to charge that the acquirer takes, and a hold to charge it from."""
+    return s.to_capture_minor >= max(1, s.least_capture_minor)
+
+
+def too_little(s: Session, _: Event) -> bool:
+    """Less was approved than asked for, and the operator wants none of that."""
+    return not s.accept_partial and (s.held_minor or 0) < s.requested_minor
+
+
+def found_too_little(s: Session, e: Event) -> bool:
+    """The same of a hold that was found by asking."""
+    return not s.accept_partial and (e.optional_int("approved_minor") or 0) < s.requested_minor
 
 
 def may_resume(_: Session, e: Event) -> bool:
@@ -72,7 +82,7 @@ def first_try(s: Session, _: Event) -> bool:
 
 def unknown_capture(s: Session, _: Event) -> bool:
     """It is a capture whose outcome stayed unknown."""
-    return s.outcome == "unknown" and s.to_capture_minor > 0
+    return s.outcome == "unknown" and s.to_capture_minor > 0 and s.raising != "lost"
 
 
 def unknown_release(s: Session, _: Event) -> bool:
@@ -96,6 +106,8 @@ def tapped(s: Session, e: Event) -> Session:
         tariff_id=e.text("tariff_id"),
         language=e.text("language"),
         plugged=e.data.get("plugged") is True,
+        accept_partial=e.data.get("accept_partial") is not False,
+        least_capture_minor=e.optional_int("least_capture_minor") or 0,
     )
 
 
@@ -115,6 +127,7 @@ def approved(s: Session, e: Event) -> Session:
     return replace(
         s,
         held_minor=e.optional_int("approved_minor"),
+        held_at=s.held_at or e.stamp,
         hold=e.mapping("hold"),
         card=e.mapping("details"),
     )
@@ -124,6 +137,11 @@ def approved_blindly(s: Session, e: Event) -> Session:
     """A hold of an amount that nobody knows: it is released, whoever brought it."""
     s = approved(s, e) if e.data else s
     return replace(s, why="the terminal did not say what it approved")
+
+
+def approved_too_little(s: Session, e: Event) -> Session:
+    s = approved(s, e) if e.data else s
+    return replace(s, why=f"approved {s.held_minor} of {s.requested_minor}")
 
 
 def contradicted_hold(s: Session, e: Event) -> Session:
@@ -167,25 +185,11 @@ def began(s: Session, e: Event) -> Session:
     )
 
 
-def _account(s: Session, now: Stamp) -> Session:
-    """Add the time since `clock_from` to the phase that was running. Time across a reboot is not
-    proven and so not charged (design §2 rule 11)."""
-    if s.clock_from is None:
-        return s
-    elapsed_ms = max(0, now.since_ms(s.clock_from) or 0)
-    if s.state is S.CHARGING:
-        return replace(s, charging_ms=s.charging_ms + elapsed_ms, clock_from=now)
-    if s.state is S.SUSPENDED:
-        return replace(s, idle_ms=s.idle_ms + elapsed_ms, clock_from=now)
-    return replace(s, clock_from=now)
-
-
 def phase_change(s: Session, e: Event) -> Session:
-    return replace(_account(s, e.stamp), clock_from=e.stamp)
+    return replace(s, clock_from=e.stamp)
 
 
 def progress(s: Session, e: Event) -> Session:
-    s = _account(s, e.stamp)
     wh = e.integer("energy_wh")
     if s.last_wh is not None and wh < s.last_wh:
         return s  # a lower register is a fault of the meter, never a new base
@@ -194,12 +198,11 @@ def progress(s: Session, e: Event) -> Session:
 
 def usage_at(s: Session, now: Stamp) -> tuple[int, int]:
     """(charging_ms, idle_ms) at `now`, the running phase included."""
-    accounted = _account(s, now)
-    return accounted.charging_ms, accounted.idle_ms
+    until = accounted(s, now)
+    return until.charging_ms, until.idle_ms
 
 
 def stop(s: Session, e: Event) -> Session:
-    s = _account(s, e.stamp)
     gone = e.name == "unplugged"
     return replace(
         s,
@@ -211,11 +214,11 @@ def stop(s: Session, e: Event) -> Session:
 
 def restarted_charging(s: Session, e: Event) -> Session:
     """The outage itself is not charged as time; its energy is, by the register."""
-    return replace(s, clock_from=e.stamp)
+    return after_restart(replace(s, clock_from=e.stamp))
 
 
 def stop_after_restart(s: Session, e: Event) -> Session:
-    return replace(s, clock_from=None, stop_reason=e.text("reason", "restart"))
+    return after_restart(replace(s, clock_from=None, stop_reason=e.text("reason", "restart")))
 
 
 def ended(s: Session, e: Event) -> Session:
@@ -282,6 +285,11 @@ def _refusal(e: Event) -> Json:
 
 def refused_settlement(s: Session, e: Event) -> Session:
     return _outcome(s, "refused", _refusal(e))
+
+
+def given_up(s: Session, e: Event) -> Session:
+    """Never refused, never executed, and no further try: listed with what is owed."""
+    return replace(_outcome(s, "failed", s.refusal), why=e.text("why"))
 
 
 def doubted_refusal(s: Session, e: Event) -> Session:

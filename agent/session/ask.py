@@ -41,6 +41,8 @@ class Answer:
     known: frozenset[Ref]
     known_open: frozenset[int]
     complete: bool = True  # the terminal names every open hold, not only the first
+    # What the result of a raise tells: the part that was "added", or the "total" held afterwards.
+    raise_reports: str = "added"
 
 
 class Judgement(NamedTuple):
@@ -130,6 +132,41 @@ def judge_hold(session: Session, answer: Answer) -> Judgement | None:
         }
         return Judgement(E.HOLD_FOUND, adopted)
     return None
+
+
+def judge_raise(session: Session, answer: Answer) -> Judgement | None:
+    """RAISE_FOUND or RAISE_ABSENT; None while it cannot be told.
+
+    The last result is the hold itself: nothing was booked after it. It is another one that fits: the
+    hold was raised by what it says, or to it, as the terminal's make reports (`Answer.raise_reports`)."""
+    if not session.hold or not same_terminal(session, answer) or _disputed(session, answer):
+        return None
+    last = answer.last
+    if last is None or last.result != 0 or not _same_card(last, session):
+        return None
+    if last.key in _refs(session):
+        return Judgement(E.RAISE_ABSENT, {"why": "the last result is the one before it"})
+    if session.raise_result and last.key == ref_key(session.raise_result):
+        return _raised_to(session, answer, last)
+    if _explains(answer, session) is None:
+        return None
+    return _raised_to(session, answer, last)
+
+
+def _refs(session: Session) -> frozenset[Ref]:
+    """The hold and what raised it before; not the raise that is in doubt."""
+    return frozenset({ref_key(session.hold), *session.raise_refs})
+
+
+def _raised_to(session: Session, answer: Answer, last: LastSeen) -> Judgement | None:
+    held, told = session.held_minor or 0, last.amount_minor
+    if told is None:
+        return None
+    total = held + told if answer.raise_reports == "added" else told
+    if not held < total <= held + session.raise_minor:
+        return None
+    result = dict(last.ref) | dict(last.details)
+    return Judgement(E.RAISE_FOUND, {"total_minor": total, "result": result})
 
 
 def judge_capture(session: Session, answer: Answer) -> Judgement | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from agent.session.events import E
 from agent.session.session import Session
 from agent.session.states import S
+from agent.values import Stamp
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -23,40 +24,77 @@ RETRY_STEPS: tuple[tuple[int, int], ...] = ((5, MINUTE_MS), (24, HOUR_MS), (7, D
 HOLD_UNCLEAR_MS = 10 * MINUTE_MS
 
 
-def retry_after_ms(attempts: int, steps: tuple[tuple[int, int], ...] = RETRY_STEPS) -> int:
-    """The pause before the next try after `attempts` failed ones. After the last step the last pause
-    is kept: nothing is dropped."""
+def retry_after_ms(attempts: int, steps: tuple[tuple[int, int], ...] = RETRY_STEPS) -> int | None:
+    """The pause before the next try after `attempts` failed ones; None when the schedule has ended, and
+    the session is listed with what is owed."""
     left = attempts
     for count, pause_ms in steps:
         if left <= count:
             return pause_ms
         left -= count
-    return steps[-1][1]
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator decides about waiting. Milliseconds."""
+    """What the operator decides about waiting. Milliseconds.
+
+    `hold_valid_ms`: how long the acquirer keeps a hold. Energy is stopped `hold_finish_ms` before it
+    ends, so that the capture still finds it, and the alarm comes `hold_alarm_ms` before."""
 
     connection_timeout_ms: int
     start_timeout_ms: int
     retry_steps: tuple[tuple[int, int], ...] = RETRY_STEPS
+    hold_valid_ms: int = 24 * HOUR_MS
+    hold_finish_ms: int = HOUR_MS
+    hold_alarm_ms: int = 2 * HOUR_MS
 
 
 class Deadline(NamedTuple):
+    """`since`: where `after_ms` counts from; None for the moment the session entered its state."""
+
     event: E
-    after_ms: int  # after the session entered its state
+    after_ms: int
     data: dict[str, object]
+    since: Stamp | None = None
 
 
-def deadline(s: Session, policy: Policy) -> Deadline | None:
-    """What happens by itself in this state, and when; None when nothing does."""
+_RUNNING = (S.STARTING, S.CHARGING, S.SUSPENDED)
+
+
+def deadlines(s: Session, policy: Policy) -> list[Deadline]:
+    """What happens by itself in this state, and when. Whichever is due first is told; afterwards the
+    session stands elsewhere."""
     if s.state is S.HELD:
-        return Deadline(E.CONNECTION_TIMEOUT, policy.connection_timeout_ms, {"why": "no car"})
-    if s.state is S.STARTING:
-        return Deadline(E.STOP, policy.start_timeout_ms, {"reason": "car draws nothing"})
-    if s.state is S.HOLD_UNCLEAR:
-        return Deadline(E.VANISHED, HOLD_UNCLEAR_MS, {"why": "the terminal could not tell"})
+        return [Deadline(E.CONNECTION_TIMEOUT, policy.connection_timeout_ms, {"why": "no car"})]
+    if s.state in _RUNNING:
+        found = []
+        if s.state is S.STARTING:
+            reason: dict[str, object] = {"reason": "car draws nothing"}
+            found.append(Deadline(E.STOP, policy.start_timeout_ms, reason))
+        if s.held_at is not None:
+            last_ms = policy.hold_valid_ms - policy.hold_finish_ms
+            found.append(Deadline(E.STOP, last_ms, {"reason": "hold expires"}, s.held_at))
+        return found
+    if s.state in (S.HOLD_UNCLEAR, S.RAISE_OPEN):
+        return [Deadline(E.VANISHED, HOLD_UNCLEAR_MS, {"why": "the terminal could not tell"})]
     if s.state in (S.CAPTURE_DUE, S.RELEASE_DUE):
-        return Deadline(E.RETRY_DUE, retry_after_ms(s.attempts, policy.retry_steps), {})
-    return None
+        pause_ms = retry_after_ms(s.attempts, policy.retry_steps)
+        if pause_ms is None:
+            return [Deadline(E.GAVE_UP, 0, {"why": f"not executed in {s.attempts} tries: {s.why}"})]
+        return [Deadline(E.RETRY_DUE, pause_ms, {})]
+    return []
+
+
+def waited_ms(since: Stamp, now: Stamp) -> int:
+    """How long ago `since` was. Across a reboot only the wall clock can tell; one that is not to be
+    trusted may say less than the truth, never less than nothing."""
+    proven = now.since_ms(since)
+    return max(0, now.utc_ms - since.utc_ms if proven is None else proven)
+
+
+def hold_left_ms(s: Session, now: Stamp, policy: Policy) -> int | None:
+    """How long the acquirer still keeps the hold; None without one."""
+    if s.held_at is None or not s.held_minor:
+        return None
+    return policy.hold_valid_ms - waited_ms(s.held_at, now)

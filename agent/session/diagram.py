@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from agent.session import table
-from agent.session.deadlines import Policy, deadline
+from agent.session.deadlines import Policy, deadlines
 from agent.session.events import E
 from agent.session.session import Session
 from agent.session.states import FINAL, MEANING, OCCUPIES_EVSE, OWED, S, energy_allowed
 from agent.session.table import TABLE, TABLE_VERSION, Row
+from agent.values import Quality, Stamp
 
 COMMAND = "python -m agent.session.diagram > docs/session.md"
 INTRODUCTION = f"""\
@@ -34,6 +35,12 @@ PICTURES: tuple[tuple[str, str, Sequence[Row]], ...] = (
         table.HOLD,
     ),
     ("Energy", "From the begin reading to the priced session.", table.ENERGY),
+    (
+        "Raising the hold",
+        "Runs beside these states while energy flows under the old limit; only a session that has ended"
+        " waits for its outcome, because a wrong total would be charged wrongly.",
+        table.RAISE,
+    ),
     (
         "Settlement",
         "One capture or one release, and what happens when its outcome is not known.",
@@ -88,8 +95,9 @@ def states() -> str:
         return ", ".join(f"{r.dest} [{said}]" if (said := guard(r)) else r.dest for r in found)
 
     def by_itself(state: S) -> str:
-        due = deadline(Session("", state=state), Policy(1, 1))
-        return "" if due is None else str(due.event)
+        held_at = Stamp(0, 0, "", Quality.UNKNOWN)
+        due = deadlines(Session("", state=state, held_at=held_at), Policy(1, 1))
+        return ", ".join(dict.fromkeys(str(d.event) for d in due))
 
     return grid(
         ["state", "meaning", "owes", "energy", "keeps the connector", "in time", "after a restart"],

@@ -12,7 +12,8 @@ from agent.values import Stamp
 class E(StrEnum):
     """Event names, with the data each carries."""
 
-    TAPPED = "tapped"  # evse?, terminal, terminal_id?, amount_minor, currency, tariff_id, plugged, language
+    TAPPED = "tapped"  # evse?, terminal, terminal_id?, amount_minor, currency, tariff_id, plugged, language,
+    # accept_partial?, least_capture_minor?
     BOUND = "bound"  # evse
     PLUGGED = "plugged"
     UNPLUGGED = "unplugged"
@@ -40,6 +41,14 @@ class E(StrEnum):
     STILL_OPEN = "still_open"  # the terminal lists the hold: the command was not executed
     VANISHED = "vanished"  # why: not open, and nothing confirms how it ended
     RETRY_DUE = "retry_due"
+    GAVE_UP = "gave_up"  # why: the schedule has ended
+    RAISE = "raise"  # add_minor, and the margin that made it necessary
+    RAISE_APPROVED = "raise_approved"  # total_minor?, result
+    RAISED = "raised"
+    RAISE_FAILED = "raise_failed"  # why, reason, code, again
+    RAISE_UNCLEAR = "raise_unclear"  # why
+    RAISE_FOUND = "raise_found"  # total_minor, result: by asking
+    RAISE_ABSENT = "raise_absent"  # why: the hold stands as it was
     RESTARTED = "restarted"  # resume
 
 

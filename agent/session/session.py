@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.session.states import S
 from agent.values import Stamp
@@ -35,6 +35,17 @@ class Session:
     held_minor: int | None = None
     hold: Json = field(default_factory=dict)
     card: Json = field(default_factory=dict)
+    held_at: Stamp | None = None  # when it was approved: its validity runs from here
+    accept_partial: bool = True  # less than was asked for is the new limit, else it is released
+    least_capture_minor: int = 0  # the acquirer takes no smaller amount
+    # raising it (raises.py)
+    raising: str = ""
+    raise_minor: int = 0  # what is being added
+    raised_to_minor: int | None = None  # the whole hold, as the terminal's evidence has it
+    raise_result: Json = field(default_factory=dict)
+    raises: int = 0
+    raise_refs: tuple[tuple[int, int | None], ...] = ()  # (receipt, trace) of those that are done
+    raise_over: bool = False  # no further try
     # energy and time
     meter_serial: str | None = None
     meter_model: str = ""
@@ -82,6 +93,12 @@ class Session:
         return max(0, (self.cost_minor or 0) - (self.held_minor or 0))
 
     @property
+    def waived_minor(self) -> int:
+        """Delivered and priced, but less than the acquirer takes: not charged, and said so."""
+        cost = self.to_capture_minor
+        return cost if self.outcome == "released" and cost < self.least_capture_minor else 0
+
+    @property
     def captured_minor(self) -> int:
         """What the terminal booked; what it was asked for only where it did not say."""
         if self.outcome != "captured":
@@ -96,8 +113,21 @@ class Session:
 
     @property
     def owed_minor(self) -> int:
-        """Delivered, priced and covered by the hold, but not collected: refused by the terminal, or
-        booked with less than it was asked for."""
-        if self.outcome not in ("captured", "refused"):
+        """Delivered, priced and covered by the hold, but not collected: refused by the terminal, given up
+        at the end of the schedule, or booked with less than it was asked for."""
+        if self.outcome not in ("captured", "refused", "failed"):
             return 0
         return max(0, self.to_capture_minor - self.captured_minor)
+
+
+def accounted(s: Session, now: Stamp) -> Session:
+    """Add the time since `clock_from` to the phase that was running. Time across a reboot is not
+    proven and so not charged (design §2 rule 11)."""
+    if s.clock_from is None:
+        return s
+    elapsed_ms = max(0, now.since_ms(s.clock_from) or 0)
+    if s.state is S.CHARGING:
+        return replace(s, charging_ms=s.charging_ms + elapsed_ms, clock_from=now)
+    if s.state is S.SUSPENDED:
+        return replace(s, idle_ms=s.idle_ms + elapsed_ms, clock_from=now)
+    return replace(s, clock_from=now)

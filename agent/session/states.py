@@ -19,6 +19,7 @@ class S(StrEnum):
     SUSPENDED = "suspended"
     STOPPING = "stopping"
     ENDING = "ending"
+    RAISE_OPEN = "raise_open"
     RECORDING = "recording"
     CAPTURING = "capturing"
     CAPTURE_DUE = "capture_due"
@@ -43,6 +44,7 @@ MEANING: dict[S, str] = {
     S.SUSPENDED: "energy is released, the car draws nothing; idle time runs",
     S.STOPPING: "the release is withdrawn; the proof that it worked is outstanding",
     S.ENDING: "the confirmed end reading is wanted",
+    S.RAISE_OPEN: "all is read but how an increment of the hold ended; the amount held depends on it",
     S.RECORDING: "the signed session record is wanted, before any money moves",
     S.CAPTURING: "the intent to capture is durable; the terminal is being told",
     S.CAPTURE_DUE: "the capture was not executed; it waits for its next try",
@@ -69,6 +71,8 @@ class Effect(StrEnum):
     RELEASE = "release"
     ASK_RELEASE = "ask_release"
     RECORD_SETTLEMENT = "record_settlement"
+    RAISE = "raise"
+    ASK_RAISE = "ask_raise"
 
 
 OWED: dict[S, Effect] = {
@@ -114,6 +118,7 @@ IN_MOTION = frozenset(
         S.BEGINNING,
         S.STOPPING,
         S.ENDING,
+        S.RAISE_OPEN,
         S.RECORDING,
         S.CAPTURING,
         S.RELEASING,

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, cast
 
 from transitions import EventData, Machine, MachineError
 
-from agent.session import acts
+from agent.session import acts, raises
 from agent.session.events import E, Event
-from agent.session.session import Session
+from agent.session.session import Session, accounted
 from agent.session.states import BEFORE_ENERGY, OWED, Effect, S
 
 TABLE_VERSION = 1
@@ -39,6 +39,10 @@ def _stay(event: E, states: Iterable[S], do: Act = acts.nothing) -> tuple[Row, .
     return tuple(Row(event, s, s, do) for s in states)
 
 
+def _stay_when(event: E, states: Iterable[S], do: Act, when: Guard) -> tuple[Row, ...]:
+    return tuple(Row(event, s, s, do, when) for s in states)
+
+
 _RUNNING = (S.STARTING, S.CHARGING, S.SUSPENDED)
 
 # Order of a session: hold done, meter begin, release, ..., stop, power zero, meter end, price, record,
@@ -47,6 +51,7 @@ HOLD: tuple[Row, ...] = (
     Row(E.TAPPED, S.NEW, S.AUTHORIZING, acts.tapped),
     Row(E.APPROVED, S.AUTHORIZING, S.APPROVED, acts.approved),
     Row(E.HELD, S.APPROVED, S.RELEASING, acts.approved_blindly, acts.has_no_amount),
+    Row(E.HELD, S.APPROVED, S.RELEASING, acts.approved_too_little, acts.too_little),
     Row(E.HELD, S.APPROVED, S.BEGINNING, acts.nothing, acts.is_plugged),
     Row(E.HELD, S.APPROVED, S.HELD),
     Row(E.REFUSED, S.AUTHORIZING, S.SETTLED, acts.refused_hold),
@@ -58,6 +63,7 @@ HOLD: tuple[Row, ...] = (
     Row(E.RESTARTED, S.AUTHORIZING, S.HOLD_UNCLEAR),
     Row(E.RESTARTED, S.APPROVED, S.HOLD_UNCLEAR),
     Row(E.HOLD_FOUND, S.HOLD_UNCLEAR, S.RELEASING, acts.approved_blindly, acts.found_no_amount),
+    Row(E.HOLD_FOUND, S.HOLD_UNCLEAR, S.RELEASING, acts.approved_too_little, acts.found_too_little),
     Row(E.HOLD_FOUND, S.HOLD_UNCLEAR, S.HELD, acts.approved),
     Row(E.HOLD_ABSENT, S.HOLD_UNCLEAR, S.SETTLED, acts.never_held),
     Row(E.VANISHED, S.HOLD_UNCLEAR, S.UNRESOLVED, acts.vanished),
@@ -83,10 +89,43 @@ ENERGY: tuple[Row, ...] = (
     *(Row(E.RESTARTED, s, s, acts.restarted_charging, acts.may_resume) for s in _RUNNING),
     *(Row(E.RESTARTED, s, S.STOPPING, acts.stop_after_restart) for s in _RUNNING),
     Row(E.STOPPED, S.STOPPING, S.ENDING),
+    Row(E.ENDED, S.ENDING, S.RAISE_OPEN, acts.ended, raises.is_under_way),
     Row(E.ENDED, S.ENDING, S.RECORDING, acts.ended),
 )
 
+# Raising the hold runs beside these states; only when all else is read does anything wait for it.
+_BESIDE = (*_RUNNING, S.STOPPING, S.ENDING)
+
+
+def _raise_told(event: E, do: Act, when: Guard) -> tuple[Row, ...]:
+    """A word that ends the raise, whatever the state."""
+    return (*_stay_when(event, _BESIDE, do, when), Row(event, S.RAISE_OPEN, S.RECORDING, do, when))
+
+
+RAISE: tuple[Row, ...] = (
+    *_stay_when(E.RAISE, _RUNNING, raises.ordered, raises.may_raise),
+    *_stay_when(E.RAISE_APPROVED, (*_BESIDE, S.RAISE_OPEN), raises.approved, raises.is_ordered),
+    *_stay_when(E.RAISED, (*_BESIDE, S.RAISE_OPEN), raises.doubted, raises.completed_blindly),
+    *_raise_told(E.RAISED, raises.done, raises.is_approved),
+    *_stay_when(E.RAISE_FAILED, (*_BESIDE, S.RAISE_OPEN), raises.doubted, raises.is_approved),
+    *_raise_told(E.RAISE_FAILED, raises.failed, raises.is_ordered),
+    *_stay_when(E.RAISE_UNCLEAR, (*_BESIDE, S.RAISE_OPEN), raises.doubted, raises.is_running),
+    *_raise_told(E.RAISE_FOUND, raises.found, raises.is_unclear),
+    *_raise_told(E.RAISE_ABSENT, raises.absent, raises.is_unclear),
+    Row(E.VANISHED, S.RAISE_OPEN, S.RECORDING, raises.lost),
+    *_stay(E.RESTARTED, (S.STOPPING, S.ENDING, S.RAISE_OPEN), raises.after_restart),
+    Row(E.RAISE_FOUND, S.UNRESOLVED, S.CAPTURING, raises.found_late, raises.lost_and_costs),
+    Row(E.RAISE_ABSENT, S.UNRESOLVED, S.CAPTURING, raises.absent_late, raises.lost_and_costs),
+)
+
 SETTLEMENT: tuple[Row, ...] = (
+    Row(
+        E.RECORDED,
+        S.RECORDING,
+        S.UNRESOLVED,
+        raises.record_with_unknown_hold,
+        raises.lost_and_costs,
+    ),
     Row(E.RECORDED, S.RECORDING, S.CAPTURING, acts.recorded_session, acts.costs),
     Row(E.RECORDED, S.RECORDING, S.RELEASING, acts.recorded_session),
     *_stay(E.EVIDENCE, (S.CAPTURING, S.RELEASING), acts.evidence),
@@ -100,6 +139,7 @@ SETTLEMENT: tuple[Row, ...] = (
     Row(E.REFUSED, S.CAPTURING, S.CAPTURE_UNCLEAR, acts.doubted_refusal, acts.asks_first),
     Row(E.REFUSED, S.CAPTURING, S.UNRESOLVED, acts.refused_settlement),
     Row(E.RETRY_DUE, S.CAPTURE_DUE, S.CAPTURING),
+    Row(E.GAVE_UP, S.CAPTURE_DUE, S.UNRESOLVED, acts.given_up),
     Row(E.STILL_OPEN, S.CAPTURE_UNCLEAR, S.CAPTURING, acts.again, acts.first_try),
     Row(E.STILL_OPEN, S.CAPTURE_UNCLEAR, S.CAPTURE_DUE, acts.again),
     Row(E.CONFIRMED, S.CAPTURE_UNCLEAR, S.SETTLED, acts.captured),
@@ -113,6 +153,7 @@ SETTLEMENT: tuple[Row, ...] = (
     Row(E.REFUSED, S.RELEASING, S.RELEASE_UNCLEAR, acts.doubted_refusal, acts.asks_first),
     Row(E.REFUSED, S.RELEASING, S.UNRESOLVED, acts.refused_settlement),
     Row(E.RETRY_DUE, S.RELEASE_DUE, S.RELEASING),
+    Row(E.GAVE_UP, S.RELEASE_DUE, S.UNRESOLVED, acts.given_up),
     Row(E.STILL_OPEN, S.RELEASE_UNCLEAR, S.RELEASING, acts.again, acts.first_try),
     Row(E.STILL_OPEN, S.RELEASE_UNCLEAR, S.RELEASE_DUE, acts.again),
     Row(E.CONFIRMED, S.RELEASE_UNCLEAR, S.SETTLED, acts.released),
@@ -131,8 +172,6 @@ _KEPT = (
     S.HOLD_UNCLEAR,
     S.HELD,
     S.BEGINNING,
-    S.STOPPING,
-    S.ENDING,
     S.RECORDING,
     S.CAPTURE_DUE,
     S.CAPTURE_UNCLEAR,
@@ -142,7 +181,7 @@ _KEPT = (
     S.UNRESOLVED,
 )
 
-TABLE: tuple[Row, ...] = (*HOLD, *ENERGY, *SETTLEMENT, *_stay(E.RESTARTED, _KEPT))
+TABLE: tuple[Row, ...] = (*HOLD, *ENERGY, *RAISE, *SETTLEMENT, *_stay(E.RESTARTED, _KEPT))
 
 
 @dataclass
@@ -169,6 +208,9 @@ class _Bound:
 
     def act(self, data: EventData) -> None:
         cell, event = _cell(data)
+        # A restart ends no phase: what went before it is not proven.
+        if event.name is not E.RESTARTED:
+            cell.session = accounted(cell.session, event.stamp)
         cell.session = self.row.do(cell.session, event)
 
 

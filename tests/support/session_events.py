@@ -18,6 +18,7 @@ HOLD: dict[str, Any] = {
     "time": "1204",
 }
 RESULT: dict[str, Any] = HOLD | {"receipt": 232, "trace": 976, "card_name": "girocard"}
+RAISED: dict[str, Any] = HOLD | {"receipt": 233, "trace": 977}
 PRICE: dict[str, Any] = {"currency": "EUR", "exact": {"total": {"excl": "4.03", "incl": "4.80"}}}
 
 
@@ -64,6 +65,14 @@ DATA: dict[E, dict[str, Any]] = {
     E.STILL_OPEN: {"how": "listed as open"},
     E.VANISHED: {"why": "gone"},
     E.RETRY_DUE: {},
+    E.GAVE_UP: {"why": "not executed in 36 tries"},
+    E.RAISE: {"add_minor": 2000},
+    E.RAISE_APPROVED: {"total_minor": 7000, "result": RAISED},
+    E.RAISED: {},
+    E.RAISE_FAILED: {"why": "declined", "reason": "declined", "code": "05", "again": False},
+    E.RAISE_UNCLEAR: {"why": "no completion"},
+    E.RAISE_FOUND: {"total_minor": 7000, "result": RAISED},
+    E.RAISE_ABSENT: {"why": "the last result is still the hold"},
     E.RESTARTED: {"resume": False},
 }
 
@@ -120,6 +129,7 @@ class Story:
 
 
 _HELD = (E.TAPPED, E.APPROVED, E.HELD)
+_RAISING = (*_HELD, E.BEGAN, E.ENERGY_FLOWS, E.RAISE)
 _ENDED = (*_HELD, E.BEGAN, E.ENERGY_FLOWS, E.STOP, E.STOPPED, E.ENDED)
 # One usual way into every state. TAPPED has the car plugged in, so HELD leads to BEGINNING.
 WAY: dict[S, tuple[E, ...]] = {
@@ -134,6 +144,7 @@ WAY: dict[S, tuple[E, ...]] = {
     S.SUSPENDED: (*_HELD, E.BEGAN, E.ENERGY_FLOWS, E.SUSPENDED),
     S.STOPPING: (*_HELD, E.BEGAN, E.ENERGY_FLOWS, E.STOP),
     S.ENDING: (*_HELD, E.BEGAN, E.ENERGY_FLOWS, E.STOP, E.STOPPED),
+    S.RAISE_OPEN: (*_RAISING, E.STOP, E.STOPPED, E.ENDED),
     S.RECORDING: _ENDED,
     S.CAPTURING: (*_ENDED, E.RECORDED),
     S.CAPTURE_DUE: (*_ENDED, E.RECORDED, E.NOT_SENT),

@@ -9,14 +9,29 @@ from agent.session.deadlines import (
     HOUR_MS,
     MINUTE_MS,
     RETRY_STEPS,
+    Deadline,
     Policy,
-    deadline,
+    deadlines,
+    hold_left_ms,
     retry_after_ms,
+    waited_ms,
 )
+from agent.session.session import Session
 
 POLICY = Policy(connection_timeout_ms=120_000, start_timeout_ms=600_000)
+EXPIRES = "hold expires"
+
+
+def deadline(session: Session, policy: Policy) -> Deadline | None:
+    """The one that does not come from the hold's validity."""
+    found = [d for d in deadlines(session, policy) if d.data.get("reason") != EXPIRES]
+    assert len(found) < 2
+    return found[0] if found else None
+
+
 WAITING = {
     S.HOLD_UNCLEAR: (E.VANISHED, 10 * MINUTE_MS, S.UNRESOLVED),
+    S.RAISE_OPEN: (E.VANISHED, 10 * MINUTE_MS, S.RECORDING),
     S.HELD: (E.CONNECTION_TIMEOUT, 120_000, S.RELEASING),
     S.STARTING: (E.STOP, 600_000, S.STOPPING),
     S.CAPTURE_DUE: (E.RETRY_DUE, MINUTE_MS, S.CAPTURING),
@@ -45,23 +60,65 @@ def test_a_deadline_s_event_is_taken_where_it_arises(state: S) -> None:
     assert result.session.state is WAITING[state][2]
 
 
-def test_the_schedule_five_minutes_a_day_of_hours_a_week_of_days_and_never_less() -> None:
+def test_the_schedule_five_minutes_a_day_of_hours_a_week_of_days_and_then_it_is_listed() -> None:
     pauses = [retry_after_ms(attempt) for attempt in range(1, 60)]
     assert pauses[:5] == [MINUTE_MS] * 5
     assert pauses[5:29] == [HOUR_MS] * 24
     assert pauses[29:36] == [DAY_MS] * 7
-    assert pauses[36:] == [DAY_MS] * (59 - 36), "nothing is dropped"
-    assert sum(pauses[:29]) == 5 * MINUTE_MS + DAY_MS
+    assert pauses[36:] == [None] * (59 - 36)
 
 
 def test_the_operator_s_schedule() -> None:
     steps = ((2, 10), (1, 20))
-    assert [retry_after_ms(n, steps) for n in range(1, 6)] == [10, 10, 20, 20, 20]
+    assert [retry_after_ms(n, steps) for n in range(1, 6)] == [10, 10, 20, None, None]
     policy = replace(POLICY, retry_steps=steps)
     session = replace(reach(S.CAPTURE_DUE).session, attempts=3)
     due = deadline(session, policy)
     assert due is not None
-    assert due.after_ms == 20
+    assert (due.event, due.after_ms) == (E.RETRY_DUE, 20)
+
+
+@pytest.mark.parametrize("state", [S.CAPTURE_DUE, S.RELEASE_DUE])
+def test_at_the_end_of_the_schedule_the_session_is_listed_with_what_is_owed(state: S) -> None:
+    story = reach(state)
+    tries = 0
+    while (due := deadline(story.session, POLICY)) is not None and due.event is E.RETRY_DUE:
+        tries += 1
+        story.all(E.RETRY_DUE, E.NOT_SENT)
+    assert tries == 5 + 24 + 7
+    assert due is not None
+    assert (due.event, due.after_ms) == (E.GAVE_UP, 0)
+    story.tell(E.GAVE_UP, due.data)
+    s = story.session
+    assert (s.state, s.outcome) == (S.UNRESOLVED, "failed")
+    assert s.owed_minor == (480 if state is S.CAPTURE_DUE else 0)
+    assert "37 tries" in s.why
+    story.refuse(E.STILL_OPEN)  # a person's work, as a refusal is
+
+
+@pytest.mark.parametrize("state", [S.STARTING, S.CHARGING, S.SUSPENDED])
+def test_energy_stops_while_the_hold_can_still_be_captured(state: S) -> None:
+    story = reach(state)
+    (due,) = [d for d in deadlines(story.session, POLICY) if d.data.get("reason") == EXPIRES]
+    assert due.event is E.STOP
+    assert due.since == story.events[1].stamp, "it counts from the approval"
+    assert due.after_ms == POLICY.hold_valid_ms - POLICY.hold_finish_ms
+    story.tell(E.STOP, due.data)
+    assert story.session.stop_reason == EXPIRES
+
+
+def test_a_hold_ages_through_suspend_and_by_the_wall_clock_through_a_reboot() -> None:
+    story = reach(S.CHARGING).passes(HOUR_MS)
+    story.tell(E.PROGRESS)
+    now, held_at = story.events[-1].stamp, story.session.held_at
+    assert held_at is not None
+    assert waited_ms(held_at, now) == now.boot_ms - held_at.boot_ms
+    later = replace(now, boot_id="boot-2", boot_ms=5, utc_ms=held_at.utc_ms + 7 * HOUR_MS)
+    assert waited_ms(held_at, later) == 7 * HOUR_MS
+    assert hold_left_ms(story.session, later, POLICY) == POLICY.hold_valid_ms - 7 * HOUR_MS
+    before = replace(later, utc_ms=held_at.utc_ms - DAY_MS)
+    assert waited_ms(held_at, before) == 0, "a clock without a battery says nothing"
+    assert hold_left_ms(replace(story.session, held_minor=0), now, POLICY) is None
 
 
 def test_every_failed_try_moves_along_the_schedule() -> None:
@@ -70,6 +127,7 @@ def test_every_failed_try_moves_along_the_schedule() -> None:
     for _ in range(8):
         due = deadline(story.session, POLICY)
         assert due is not None
+        assert due.event is E.RETRY_DUE
         pauses.append(due.after_ms)
         story.all(E.RETRY_DUE, E.NOT_SENT)
     assert pauses == [MINUTE_MS] * 5 + [HOUR_MS] * 3

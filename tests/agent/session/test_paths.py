@@ -423,6 +423,7 @@ def test_restarted_anywhere_the_session_still_ends(state: S) -> None:
         S.STARTING: E.STOP,
         S.STOPPING: E.STOPPED,
         S.ENDING: E.ENDED,
+        S.RAISE_OPEN: E.RAISE_ABSENT,
         S.RECORDING: E.RECORDED,
         S.CAPTURE_DUE: E.RETRY_DUE,
         S.RELEASE_DUE: E.RETRY_DUE,

@@ -221,6 +221,7 @@ PAYMENT = {
     S.SUSPENDED: "held",
     S.STOPPING: "held",
     S.ENDING: "held",
+    S.RAISE_OPEN: "raising",
     S.RECORDING: "held",
     S.CAPTURING: "capturing",
     S.CAPTURE_DUE: "capture_due",

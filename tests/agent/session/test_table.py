@@ -79,9 +79,23 @@ MATRIX: dict[str, dict[str, str]] = {
         "unplugged": "stopping",
         "restarted": "suspended stopping",
     },
-    "stopping": {"progress": "stopping", "stopped": "ending", "restarted": "stopping"},
-    "ending": {"ended": "recording", "restarted": "ending"},
-    "recording": {"recorded": "capturing releasing", "restarted": "recording"},
+    "stopping": {
+        "progress": "stopping",
+        "stopped": "ending",
+        "restarted": "stopping",
+    },
+    "ending": {"ended": "recording raise_open", "restarted": "ending"},
+    "raise_open": {
+        "raise_approved": "raise_open",
+        "raised": "recording raise_open",
+        "raise_failed": "recording raise_open",
+        "raise_unclear": "raise_open",
+        "raise_found": "recording",
+        "raise_absent": "recording",
+        "vanished": "recording",
+        "restarted": "raise_open",
+    },
+    "recording": {"recorded": "capturing releasing unresolved", "restarted": "recording"},
     "capturing": {
         "evidence": "capturing",
         "settled": "settled unresolved",
@@ -90,7 +104,7 @@ MATRIX: dict[str, dict[str, str]] = {
         "refused": "unresolved capture_unclear",
         "restarted": "capture_unclear",
     },
-    "capture_due": {"retry_due": "capturing", "restarted": "capture_due"},
+    "capture_due": {"retry_due": "capturing", "gave_up": "unresolved", "restarted": "capture_due"},
     "capture_unclear": {
         "still_open": "capturing capture_due",
         "confirmed": "settled",
@@ -105,7 +119,7 @@ MATRIX: dict[str, dict[str, str]] = {
         "refused": "unresolved release_unclear",
         "restarted": "release_unclear",
     },
-    "release_due": {"retry_due": "releasing", "restarted": "release_due"},
+    "release_due": {"retry_due": "releasing", "gave_up": "unresolved", "restarted": "release_due"},
     "release_unclear": {
         "still_open": "releasing release_due",
         "confirmed": "settled",
@@ -117,10 +131,25 @@ MATRIX: dict[str, dict[str, str]] = {
         "recorded": "unresolved",
         "still_open": "capturing releasing",
         "confirmed": "settled",
+        "raise_found": "capturing",
+        "raise_absent": "capturing",
         "restarted": "unresolved",
     },
     "closed": {},
 }
+# Raising the hold runs beside these states.
+TOLD_OF_A_RAISE = (
+    "raise_approved",
+    "raised",
+    "raise_failed",
+    "raise_unclear",
+    "raise_found",
+    "raise_absent",
+)
+for _state in ("starting", "charging", "suspended"):
+    MATRIX[_state] |= {"raise": _state}
+for _state in ("starting", "charging", "suspended", "stopping", "ending"):
+    MATRIX[_state] |= dict.fromkeys(TOLD_OF_A_RAISE, _state)
 
 # What a state that has just been entered orders.
 ORDERS = {
@@ -156,12 +185,21 @@ SESSION_VARIANTS: tuple[dict[str, Any], ...] = (
     {"outcome": "unknown", "cost_minor": 0, "held_minor": 5000},
     {"outcome": "unknown", "cost_minor": None},
     {"outcome": "refused", "cost_minor": 480},
+    {"accept_partial": False, "held_minor": 4999},
+    {"cost_minor": 480, "held_minor": 5000, "least_capture_minor": 481},
+    *({"raising": word} for word in ("", "ordered", "approved", "unclear", "lost")),
+    {"raising": "approved", "raised_to_minor": 7000},
+    {"raise_over": True},
+    {"raising": "lost", "cost_minor": 480, "held_minor": 5000},
+    {"raising": "lost", "cost_minor": 0, "held_minor": 5000},
 )
 EVENT_VARIANTS: dict[E, tuple[dict[str, Any], ...]] = {
     E.TAPPED: ({}, {"plugged": False}, {"evse": None}),
     E.APPROVED: ({}, {"approved_minor": None}),
     E.HOLD_FOUND: ({}, {"approved_minor": None}, {"approved_minor": 0}),
     E.REFUSED: ({}, {"reason": "unknown_hold"}),
+    E.RAISE: ({}, {"add_minor": 0}),
+    E.RAISE_FAILED: ({}, {"again": True}),
     E.RESTARTED: ({}, {"resume": True}),
 }
 CELLS = [(state, event) for state in S for event in E]
@@ -214,6 +252,18 @@ GUARDED: list[tuple[S, E, dict[str, Any], dict[str, Any], str]] = [
     (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": 1}, "held"),
     (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": None}, "releasing"),
     (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": 0}, "releasing"),
+    # Less than was asked for: the new limit, or nothing.
+    (S.APPROVED, E.HELD, {"held_minor": 4999}, {}, "beginning"),
+    (S.APPROVED, E.HELD, {"held_minor": 4999, "accept_partial": False}, {}, "releasing"),
+    (S.APPROVED, E.HELD, {"held_minor": 5000, "accept_partial": False}, {}, "beginning"),
+    (
+        S.HOLD_UNCLEAR,
+        E.HOLD_FOUND,
+        {"accept_partial": False},
+        {"approved_minor": 4999},
+        "releasing",
+    ),
+    (S.HOLD_UNCLEAR, E.HOLD_FOUND, {"accept_partial": False}, {}, "held"),
     (S.HELD, E.PLUGGED, {}, {}, "beginning"),
     (S.HELD, E.PLUGGED, {"evse": None}, {}, ""),
     # Only a plain yes resumes.
@@ -227,6 +277,37 @@ GUARDED: list[tuple[S, E, dict[str, Any], dict[str, Any], str]] = [
     (S.RECORDING, E.RECORDED, {"cost_minor": 0}, {}, "releasing"),
     (S.RECORDING, E.RECORDED, {"cost_minor": 9999}, {}, "capturing"),
     (S.RECORDING, E.RECORDED, {"cost_minor": 480, "held_minor": 0}, {}, "releasing"),
+    # The acquirer takes no smaller amount.
+    (S.RECORDING, E.RECORDED, {"cost_minor": 49, "least_capture_minor": 50}, {}, "releasing"),
+    (S.RECORDING, E.RECORDED, {"cost_minor": 50, "least_capture_minor": 50}, {}, "capturing"),
+    # Nothing is charged from a hold whose amount is not known; nothing to charge is released all the same.
+    (S.RECORDING, E.RECORDED, {"raising": "lost"}, {}, "unresolved"),
+    (S.RECORDING, E.RECORDED, {"raising": "lost", "cost_minor": 0}, {}, "releasing"),
+    (S.UNRESOLVED, E.STILL_OPEN, {"raising": "lost"}, {}, ""),
+    (S.UNRESOLVED, E.RAISE_FOUND, {"raising": "lost"}, {}, "capturing"),
+    (S.UNRESOLVED, E.RAISE_ABSENT, {"raising": "lost"}, {}, "capturing"),
+    (S.UNRESOLVED, E.RAISE_FOUND, {}, {}, ""),
+    (S.UNRESOLVED, E.RAISE_FOUND, {"raising": "lost", "cost_minor": 0}, {}, ""),
+    (S.UNRESOLVED, E.RAISE_ABSENT, {"raising": "lost", "least_capture_minor": 481}, {}, ""),
+    (S.RECORDING, E.RECORDED, {"raising": "lost", "least_capture_minor": 481}, {}, "releasing"),
+    # One raise at a time, and none after a refusal for good.
+    (S.CHARGING, E.RAISE, {}, {}, "charging"),
+    (S.CHARGING, E.RAISE, {}, {"add_minor": 0}, ""),
+    *(
+        (S.CHARGING, E.RAISE, {"raising": w}, {}, "")
+        for w in ("ordered", "approved", "unclear", "lost")
+    ),
+    (S.CHARGING, E.RAISE, {"raise_over": True}, {}, ""),
+    (S.STOPPING, E.RAISE, {}, {}, ""),
+    (S.ENDING, E.ENDED, {"raising": "lost"}, {}, "recording"),
+    *(
+        (S.ENDING, E.ENDED, {"raising": w}, {}, "raise_open")
+        for w in ("ordered", "approved", "unclear")
+    ),
+    # Approved and then refused, or completed without an amount: asked before anything is believed.
+    (S.RAISE_OPEN, E.RAISE_FAILED, {"raising": "approved"}, {}, "raise_open"),
+    (S.RAISE_OPEN, E.RAISED, {"raising": "approved", "raised_to_minor": None}, {}, "raise_open"),
+    (S.RAISE_OPEN, E.RAISED, {"raising": "approved", "raised_to_minor": 7000}, {}, "recording"),
     # A refusal is believed only where nothing speaks against it.
     *(
         row
@@ -291,6 +372,8 @@ def test_money_commands_have_few_and_known_entrances() -> None:
         ("capture_due", "retry_due"),
         ("capture_unclear", "still_open"),
         ("unresolved", "still_open"),
+        ("unresolved", "raise_found"),
+        ("unresolved", "raise_absent"),
     }
     assert entrances("capture_due") == {
         ("capturing", "not_sent"),
@@ -324,7 +407,15 @@ def test_energy_has_one_entrance_and_no_way_back() -> None:
 
 
 def test_no_capture_before_the_session_record() -> None:
-    assert entrances("recording") == {("ending", "ended")}
+    assert entrances("recording") == {
+        ("ending", "ended"),
+        ("raise_open", "raised"),
+        ("raise_open", "raise_failed"),
+        ("raise_open", "raise_found"),
+        ("raise_open", "raise_absent"),
+        ("raise_open", "vanished"),
+    }
+    assert entrances("raise_open") == {("ending", "ended")}
     assert entrances("ending") == {("stopping", "stopped")}
     assert {s for s, e in entrances("capturing") if e == "recorded"} == {"recording"}
 
@@ -350,12 +441,20 @@ def test_every_state_can_be_reached_and_can_end() -> None:
 
 def test_what_states_owe() -> None:
     assert {str(s): str(e) for s, e in OWED.items()} == ORDERS
-    assert set(OWED.values()) == set(Effect)
+    beside = {Effect.RAISE, Effect.ASK_RAISE}
+    assert set(OWED.values()) | beside == set(Effect)
     assert set(MEANING) == set(S)
     assert frozenset({S.CLOSED}) == FINAL
     assert BEFORE_ENERGY < OCCUPIES_EVSE
     assert {s for s in S if energy_allowed(s)} < OCCUPIES_EVSE
-    assert not OCCUPIES_EVSE & {S.RECORDING, S.CAPTURING, S.RELEASING, S.SETTLED, S.UNRESOLVED}
+    assert not OCCUPIES_EVSE & {
+        S.RAISE_OPEN,
+        S.RECORDING,
+        S.CAPTURING,
+        S.RELEASING,
+        S.SETTLED,
+        S.UNRESOLVED,
+    }
     assert not IN_MOTION & {S.CLOSED, S.UNRESOLVED, S.CAPTURE_DUE, S.RELEASE_DUE}
 
 
