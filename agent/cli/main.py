@@ -23,6 +23,7 @@ COMMANDS = {
     "outbox": ("agent.cli.outbox", "Records the back end has not acknowledged"),
     "keys": ("agent.cli.keys", "Make and show keys"),
     "meter": ("agent.cli.meter", "Read one meter"),
+    "terminal": ("agent.cli.terminal", "Look after one card terminal"),
     "zvt": ("agent.cli.zvt", "Decode ZVT messages"),
     "withdraw": ("agent.cli.withdraw", "Take every release back (when the agent died)"),
 }

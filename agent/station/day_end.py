@@ -82,6 +82,16 @@ class Journal(Protocol):
     async def upkeep(self, task: str) -> list[UpkeepOrder]: ...
 
 
+class Unkept:
+    """For a terminal at no station: there is no ledger, and what is printed is all that stays."""
+
+    async def add_upkeep(self, row: UpkeepRow, order: int | None = None) -> int:
+        return 1 if order is None else order
+
+    async def upkeep(self, task: str) -> list[UpkeepOrder]:
+        return []
+
+
 def unclear(order: UpkeepOrder | None) -> bool:
     """Begun, and how it ended is not known."""
     return order is not None and order.steps[-1].step not in OVER

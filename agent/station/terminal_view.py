@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agent.ports import Card, CardKind, Need, OpenHolds, TerminalIdentity
+from agent.ports import Card, Need, OpenHolds, TerminalIdentity
 from agent.session import S, Session
 
 # Enough to tell two cards apart at a bench, too little to look one up.
@@ -71,13 +71,6 @@ def card_json(card: Card | None, mac: bytes | None = None) -> dict[str, Any]:
         "hmac": None if mac is None else mac[:MAC_SHOWN_BYTES].hex(),
         "max_hold_minor": None if card.max_hold is None else card.max_hold.amount_minor,
     }
-
-
-CARD_WORDS = {
-    CardKind.BANK: "bank card",
-    CardKind.RFID: "RFID card",
-    CardKind.UNKNOWN: "card of an unknown kind",
-}
 
 
 def holds_json(
