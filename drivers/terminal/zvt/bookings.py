@@ -21,7 +21,7 @@ from agent.ports import (
     Verdict,
 )
 from agent.values import Money
-from drivers.terminal.zvt import codes, results
+from drivers.terminal.zvt import codes, day, results
 from drivers.terminal.zvt import housekeeping as h
 from drivers.terminal.zvt import outcomes as o
 from drivers.terminal.zvt.apdu import Apdu
@@ -31,8 +31,12 @@ from drivers.terminal.zvt.profile import Profile
 from drivers.terminal.zvt.sequences import SEQUENCES
 from drivers.terminal.zvt.turns import Crowded, Rank, Turnstile
 
-# The amount a result tells -> the amount the evidence is about.
-Amount = Callable[[Money], Money]
+# The amount a result tells -> the amount the evidence is about. None: not told.
+Amount = Callable[[Money | None], Money | None]
+
+
+def as_told(told: Money | None) -> Money | None:
+    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Booking:
     apdu: Apdu
     name: str
     ref: HoldRef | None = None
-    amount: Amount = lambda told: told
+    amount: Amount = as_told
     driver_waits: bool = False
 
 
@@ -85,7 +89,7 @@ class Bookings:
                     return await self._registered_again()
         except (DeviceUnavailable, Crowded) as error:
             return NotSent(str(error))
-        return self._outcome(ran, kept, booking)
+        return await self._outcome(ran, kept, booking, keep)
 
     async def _registered_again(self) -> Outcome:
         """The terminal had forgotten us and started nothing. Whether to order the same again is for
@@ -96,17 +100,28 @@ class Bookings:
             return NotSent(f"the terminal had forgotten its registration; {error}")
         return NotSent("the terminal had forgotten its registration and has it again")
 
-    def _outcome(self, ran: Ran, kept: Evidence | None, booking: Booking) -> Outcome:
+    async def _outcome(
+        self, ran: Ran, kept: Evidence | None, booking: Booking, keep: Keep
+    ) -> Outcome:
         outcome = ran.outcome
         if isinstance(outcome, o.Completed):
             if h.at_work(outcome.completion):
                 self._joining.absence.begins(self._env.boot_ms())
+            if kept is None and booking.name == "end_of_day":
+                return await self._day_without_totals(keep)
             if kept is None:
                 return Unknown("the terminal completed without a result")
             return Done(kept)
         if isinstance(outcome, o.Broken | o.Disputed):
             return Unknown(outcome.why)
         return self._definite_no(outcome, booking)
+
+    async def _day_without_totals(self, keep: Keep) -> Outcome:
+        """The batch is closed, and the terminal has told no totals: nothing waits for an answer."""
+        found = day.evidence(None, self._spec.currency, self._joining.terminal_id)
+        if await keep(found) is not Verdict.STORED:
+            return Unknown("the end of day was completed, and could not be stored")
+        return Done(found)
 
     def _definite_no(self, outcome: o.Aborted | o.Negative, booking: Booking) -> Outcome:
         """The terminal ended the command without any result, so nothing was moved. What nobody waits
@@ -122,12 +137,15 @@ class Bookings:
 
     def _evidence(self, apdu: Apdu, booking: Booking) -> Evidence | None:
         currency, tid = self._spec.currency, self._joining.terminal_id
+        if booking.name == "end_of_day":
+            return day.evidence(apdu, currency, tid)
         found = results.evidence(apdu, currency, tid, booking.ref)
         if found is None:
             return None
-        if found.amount is not None:
-            told = booking.amount(found.amount)
-            found = replace(found, amount=told if told.amount_minor >= 0 else None)
+        amount = booking.amount(found.amount)
+        if amount is not None and amount.amount_minor < 0:
+            amount = None
+        found = replace(found, amount=amount)
         return with_aid(found, self._profile)
 
 

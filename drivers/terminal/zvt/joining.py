@@ -11,7 +11,6 @@ from drivers.terminal.zvt import housekeeping as h
 from drivers.terminal.zvt import outcomes as o
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.channel import NOT_REGISTERED, Channel, Ran
-from drivers.terminal.zvt.codec import build
 from drivers.terminal.zvt.codes import TEMPORARY
 from drivers.terminal.zvt.profile import Profile
 from drivers.terminal.zvt.sequences import SEQUENCES
@@ -20,7 +19,6 @@ from drivers.terminal.zvt.troubles import registration_refused, unusable, wrong_
 WRONG_CURRENCY = 0x6F
 # PA00P015, 08 40: the new rate can be used two seconds after the answer at the old one.
 BAUD_SETTLE_S = 2.0
-BAUD_CODES = {9600: "00", 19_200: "01", 57_600: "06", 115_200: "07"}
 
 
 class Joining:
@@ -178,7 +176,7 @@ class Joining:
         """08 40 and all that follows. Ends registered, at the new rate or at the one before. Raises
         DeviceUnavailable when the terminal answers at neither."""
         before = self._channel.baud
-        ran = await self.ask(build("0840", {"baud_code": BAUD_CODES[baud]}), "baud")
+        ran = await self.ask(commands.baud(baud), "baud")
         if not isinstance(ran.outcome, o.Completed):
             if isinstance(ran.outcome, o.Broken):
                 await self._reopen(before)

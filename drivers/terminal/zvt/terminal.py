@@ -14,6 +14,7 @@ from agent.ports import (
     Card,
     DeviceUnavailable,
     DriverEnv,
+    EodHolds,
     HoldRef,
     Keep,
     LastResult,
@@ -23,15 +24,19 @@ from agent.ports import (
     Terminal,
     TerminalIdentity,
     TerminalSpec,
+    Upkeep,
+    UpkeepReport,
 )
 from agent.values import Money
 from drivers.line import Line, open_line
+from drivers.terminal.zvt import recorder
 from drivers.terminal.zvt.asking import Asking
 from drivers.terminal.zvt.bookings import Bookings
 from drivers.terminal.zvt.cards import Cards
+from drivers.terminal.zvt.care import Care
 from drivers.terminal.zvt.channel import Channel
 from drivers.terminal.zvt.joining import Joining
-from drivers.terminal.zvt.money import Holds
+from drivers.terminal.zvt.money import MoneyVerbs
 from drivers.terminal.zvt.profile import Profile, load_profile
 from drivers.terminal.zvt.turns import Crowded, Rank, Turnstile
 
@@ -39,14 +44,29 @@ _PASSWORD = re.compile(r"[0-9]{6}")
 
 
 class ZvtTerminal:
-    def __init__(self, spec: TerminalSpec, env: DriverEnv, profile: Profile) -> None:
-        self._channel = Channel(spec, env, profile, _open)
+    def __init__(
+        self,
+        spec: TerminalSpec,
+        env: DriverEnv,
+        profile: Profile,
+        record: recorder.Recorder | None = None,
+    ) -> None:
+        self._channel = Channel(spec, env, profile, _open, record)
         self._joining = Joining(spec, env, profile, self._channel)
         self._turns = Turnstile(env.boot_ms, self._interrupt)
         self._cards = Cards(spec, env, profile, self._channel, self._joining, self._turns)
         self._asking = Asking(spec, profile, self._channel, self._joining)
         bookings = Bookings(spec, env, profile, self._channel, self._joining, self._turns)
-        self._holds = Holds(spec, profile, bookings)
+        self._care = Care(spec, env, profile, self._channel, self._joining)
+        self._money = money = MoneyVerbs(spec, profile, bookings)
+        self.eod_open_holds = EodHolds(profile.eod_open_holds)
+        # A capability is there, for `isinstance`, where the profile says that the terminal has it.
+        if profile.extension != "none":
+            self.increment = money.increment
+        if profile.refund:
+            self.refund = money.refund
+        if profile.reversal != "none":
+            self.reverse = money.reverse
 
     # --- link -------------------------------------------------------------------------------------
 
@@ -77,13 +97,19 @@ class ZvtTerminal:
     # --- money ------------------------------------------------------------------------------------
 
     async def authorize(self, amount: Money, reference: str, keep: Keep) -> Outcome:
-        return await self._holds.authorize(amount, reference, keep)
+        return await self._money.authorize(amount, reference, keep)
 
     async def capture(self, ref: HoldRef, held: Money, amount: Money, keep: Keep) -> Outcome:
-        return await self._holds.capture(ref, held, amount, keep)
+        return await self._money.capture(ref, held, amount, keep)
 
     async def release(self, ref: HoldRef, held: Money, keep: Keep) -> Outcome:
-        return await self._holds.release(ref, held, keep)
+        return await self._money.release(ref, held, keep)
+
+    async def release_foreign(self, ref: HoldRef, held: Money, keep: Keep) -> Outcome:
+        return await self._money.release_foreign(ref, held, keep)
+
+    async def end_of_day(self, keep: Keep) -> Outcome:
+        return await self._money.end_of_day(keep)
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -93,6 +119,12 @@ class ZvtTerminal:
     async def last_result(self) -> LastResult | None:
         async with self._at(Rank.ASKING):
             return await self._asking.last_result()
+
+    # --- care -------------------------------------------------------------------------------------
+
+    async def maintain(self, task: Upkeep, **values: object) -> UpkeepReport:
+        async with self._at(Rank.CARE):
+            return await self._care.maintain(task, values)
 
     # --- turns ------------------------------------------------------------------------------------
 
@@ -126,4 +158,7 @@ def open_terminal(spec: TerminalSpec, env: DriverEnv) -> Terminal:
         raise DeviceUnavailable(
             "TRM-010", "the terminal password", "six digits", "correct the file it is read from"
         )
-    return ZvtTerminal(spec, env, load_profile(spec.profile, spec.options))
+    settings = {name: value for name, value in spec.options.items() if name != recorder.OPTION}
+    return ZvtTerminal(
+        spec, env, load_profile(spec.profile, settings), recorder.recorder(spec, env)
+    )
