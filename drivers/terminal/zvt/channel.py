@@ -20,6 +20,7 @@ from drivers.terminal.zvt.drive import Drive, Store
 from drivers.terminal.zvt.frames import Link
 from drivers.terminal.zvt.links import AnyLink
 from drivers.terminal.zvt.profile import Profile
+from drivers.terminal.zvt.recorder import Recorder
 from drivers.terminal.zvt.sequences import Sequence
 from drivers.terminal.zvt.tcp_link import StreamLink
 
@@ -54,10 +55,15 @@ def code_of(outcome: o.Outcome) -> int:
 
 class Channel:
     def __init__(
-        self, spec: TerminalSpec, env: DriverEnv, profile: Profile, open_line: Opener
+        self,
+        spec: TerminalSpec,
+        env: DriverEnv,
+        profile: Profile,
+        open_line: Opener,
+        recorder: Recorder | None = None,
     ) -> None:
         self._spec, self._env, self._profile = spec, env, profile
-        self._open_line = open_line
+        self._open_line, self._recorder = open_line, recorder
         self._line: Line | None = None
         self._link: AnyLink = Link()
         self._dialogue: Dialogue | None = None
@@ -134,8 +140,9 @@ class Channel:
         """One command to its end. `extra_ms`: how much longer than usual the terminal may be silent.
         Raises DeviceUnavailable when there is no line before the first byte."""
         line = await self.ready()
-        dialogue = Dialogue(self._link, command, sequence, run_ms=sequence.run_ms + extra_ms)
-        drive = Drive(self._env, line, self._link, dialogue, store, self._wake)
+        link = self._link if self._recorder is None else self._recorder.around(self._link)
+        dialogue = Dialogue(link, command, sequence, run_ms=sequence.run_ms + extra_ms)
+        drive = Drive(self._env, line, link, dialogue, store, self._wake)
         self._dialogue, self.garbage = dialogue, ""
         started = self._env.boot_ms()
         try:
