@@ -3,15 +3,20 @@
 from dataclasses import dataclass, field
 
 from drivers.terminal.zvt import dialogue as d
-from drivers.terminal.zvt import phases
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.codec import build
 from drivers.terminal.zvt.frames import Link, Received, frame
+from drivers.terminal.zvt.numbering import Numbering
 from drivers.terminal.zvt.outcomes import (
+    Asked,
+    Decision,
     DialogueEvent,
-    Ends,
-    Results,
+    Printed,
+    Progress,
+    Told,
 )
+from drivers.terminal.zvt.sequences import SEQUENCES
+from drivers.terminal.zvt.transfer import Files
 
 ACK = b"\x06"
 OK, UNKNOWN, NO = "800000", "848300", "846600"
@@ -32,21 +37,30 @@ def h(text: str) -> bytes:
 @dataclass
 class Talk:
     """A dialogue and the terminal's end of a perfect line. `said` is what the driver has said, without
-    ACKs; every block of it is acknowledged unless `deaf`."""
+    ACKs; every block of it is acknowledged unless `deaf`. `told`: what the terminal said on the way."""
 
     command: Apdu = HOLD
-    ends: Ends = Ends.WITH_COMPLETION
-    results: Results = Results.EVIDENCE
-    run_ms: int = phases.T4_MS
+    name: str = "reserve"
+    run_ms: int | None = None
     now: int = 0
     deaf: bool = False
+    numbering: Numbering = field(default_factory=Numbering)
+    charset: str = "cp437"
+    files: Files | None = None
     said: list[str] = field(default_factory=list)
     events: list[DialogueEvent] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.link, self.ear = Link(), Link()
         self.dialogue = d.Dialogue(
-            self.link, self.command, ends=self.ends, results=self.results, run_ms=self.run_ms
+            self.link,
+            self.command,
+            SEQUENCES[self.name],
+            run_ms=self.run_ms,
+            numbering=self.numbering,
+            charset=self.charset,
+            files=self.files,
         )
         self.dialogue.start(self.now)
         self._hear()
@@ -64,16 +78,16 @@ class Talk:
             due = min((t for t in times if t is not None), default=until)
             self.now = min(due, until)
             for event in self.link.on_time(self.now):
-                self.events += self.dialogue.on_link(event, self.now)
-            self.events += self.dialogue.on_time(self.now)
+                self.keep(self.dialogue.on_link(event, self.now))
+            self.keep(self.dialogue.on_time(self.now))
             self._hear()
             if due > until or self.now == until:
                 break
         self.now = until
         return self
 
-    def decide(self, stored: bool) -> "Talk":
-        self.events += self.dialogue.decide(stored, self.now)
+    def decide(self, decision: Decision) -> "Talk":
+        self.keep(self.dialogue.decide(decision, self.now))
         self._hear()
         return self
 
@@ -84,8 +98,15 @@ class Talk:
 
     def _bytes(self, data: bytes) -> None:
         for event in self.link.receive(data, self.now):
-            self.events += self.dialogue.on_link(event, self.now)
+            self.keep(self.dialogue.on_link(event, self.now))
         self._hear()
+
+    def keep(self, events: list[DialogueEvent]) -> None:
+        for event in events:
+            if isinstance(event, Progress | Printed | Asked):
+                self.told.append(event)
+            else:
+                self.events.append(event)
 
     def _hear(self) -> None:
         for event in self.ear.receive(self.link.take_output(), self.now):
@@ -106,4 +127,4 @@ class Talk:
 
 def reading(run_ms: int = 7_000) -> Talk:
     """A card read."""
-    return Talk(READ, Ends.WITH_STATUS, Results.NONE, run_ms)
+    return Talk(READ, "read_card", run_ms)

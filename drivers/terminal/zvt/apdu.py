@@ -57,7 +57,7 @@ class Apdu:
     rest: bytes = field(default=b"", repr=False)
     dropped: tuple[str, ...] = ()
     card_last4: str | None = field(default=None, repr=False)
-    charset: str = CHARSET
+    charset: str = field(default=CHARSET, repr=False)
 
     @property
     def name(self) -> str:

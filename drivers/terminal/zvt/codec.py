@@ -31,7 +31,17 @@ def apdu_length(data: bytes) -> int | None:
 def decode(apdu: bytes, after: str | None = None, charset: str = CHARSET) -> Apdu:
     """An APDU as it came from the line. `after` is the command that an answer or a completion belongs to:
     what stands in it depends on that. `charset` is that of its texts, where it does not name one itself.
-    Raises Malformed, and nothing else."""
+    Raises Malformed, and nothing else; a traceback of it shows no byte of the message."""
+    try:
+        return _decode(apdu, after, charset)
+    except Malformed as error:
+        kind, why, at = type(error), error.why, error.at
+    # A new one: the frames that the old one holds on to have the bytes in their locals.
+    del apdu
+    raise kind(why, at)
+
+
+def _decode(apdu: bytes, after: str | None, charset: str) -> Apdu:
     length = apdu_length(apdu)
     if length is None:
         raise Malformed(f"{len(apdu)} bytes are no APDU", len(apdu))
@@ -143,10 +153,21 @@ def build(
             raise ValueError(f"{command} has no field {', '.join(sorted(strange))}")
         names.sort(key=message.fields.index)
     items = [_item(BY_NAME[name], values[name], charset) for name in names]
-    if tlv is not None:
-        items.append(Item(BY_NAME["tlv"].number, tuple(tlv)))
+    items += _container(tlv)
     parts = {name: value for name, value in values.items() if name in positions}
     return Apdu(command, parts, tuple(items), charset=charset)
+
+
+def build_answer(
+    command: str, values: Mapping[str, Value], tlv: Sequence[Tlv] | None = None
+) -> Apdu:
+    """An answer of ours that carries data: 84 9D with an amount, 80 00 with a block of a file."""
+    items = [_item(BY_NAME[name], value, CHARSET) for name, value in values.items()]
+    return Apdu(command, items=(*items, *_container(tlv)))
+
+
+def _container(tlv: Sequence[Tlv] | None) -> list[Item]:
+    return [] if tlv is None else [Item(BY_NAME["tlv"].number, tuple(tlv))]
 
 
 def _item(bmp: Bmp, value: Value, charset: str) -> Item:

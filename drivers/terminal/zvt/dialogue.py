@@ -2,54 +2,50 @@
 accepts, and the times of PA00P015 (T3, T4). Link events and the clock in; link sends and events out.
 
 The rule of the money commands lives here: a Status-Information with result 00 is handed out as `Evidence`
-and the dialogue waits; only `decide(True)` answers it positively. A result that nobody asked for (left from
-a dialogue that broke) is never answered positively, because the terminal books on that answer."""
+and the dialogue waits; only `decide(True)` answers it positively. What it means stands in reckoning.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from drivers.terminal.zvt.answers import ABORT, POSITIVE, REFUSED, UNKNOWN_COMMAND
+from drivers.terminal.zvt.answers import ABORT, AGAIN, POSITIVE, REFUSED, UNKNOWN_COMMAND
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.codec import decode, encode
-from drivers.terminal.zvt.frames import (
-    ANSWERS,
-    Delivered,
-    LinkEvent,
-    SendFailed,
-)
+from drivers.terminal.zvt.frames import ANSWERS, Delivered, LinkEvent, SendFailed
 from drivers.terminal.zvt.links import AnyLink
+from drivers.terminal.zvt.numbering import Numbering
 from drivers.terminal.zvt.outcomes import (
     NO_CODE,
-    Aborted,
+    Asked,
     Broken,
     Completed,
+    Decision,
     DialogueEvent,
-    Disputed,
     Ends,
     Evidence,
     Negative,
     Outcome,
-    Results,
-    abort_code,
+    Progress,
     is_booking,
     negative_code,
-    result_code,
-    same_booking,
 )
+from drivers.terminal.zvt.paper import Paper, text_lines
 from drivers.terminal.zvt.phases import (
     ABORT_ANSWER_MS,
     ABORTS_MAX,
     ANSWER_MS,
     DECIDE_MS,
-    DIALOGUE_MS_MAX,
     ENDED,
     HELD_MAX,
     LAST_ANSWER_MS,
     At,
 )
-from drivers.terminal.zvt.primitives import Malformed
-from drivers.terminal.zvt.sequences import FULL, Sequence
+from drivers.terminal.zvt.primitives import CHARSET, Malformed
+from drivers.terminal.zvt.reckoning import Reckoning
+from drivers.terminal.zvt.sequences import END, Sequence
+from drivers.terminal.zvt.transfer import Files
+
+ABORT_HEAD = bytes.fromhex(ABORT.command)
 
 
 class Dialogue:
@@ -57,34 +53,37 @@ class Dialogue:
         self,
         link: AnyLink,
         command: Apdu,
-        sequence: Sequence | None = None,
+        sequence: Sequence,
         *,
-        ends: Ends = Ends.WITH_COMPLETION,
-        results: Results = Results.NONE,
         run_ms: int | None = None,
+        numbering: Numbering | None = None,
+        charset: str = CHARSET,
+        files: Files | None = None,
     ) -> None:
-        """`run_ms`: how long the terminal may be silent before it is broken, unless it asks for more."""
-        self._link, self._command = link, command
-        if sequence is None:
-            sequence = Sequence(command.command, ends, results, FULL)
-        self._sequence, self._ends, self._results = sequence, sequence.ends, sequence.results
+        """`run_ms`: how long the terminal may be silent before it is broken, unless it asks for more.
+        `numbering` is that of the registration. `charset`: of the terminal's texts. `files`: what a 08 14
+        sends."""
+        self._link, self._command, self._sequence = link, command, sequence
         self._run_ms = sequence.run_ms if run_ms is None else run_ms
+        self._numbering = Numbering() if numbering is None else numbering
+        self._charset, self._files, self._paper = charset, files, Paper()
+        self._reckoning = Reckoning(command.command, sequence.results, sequence.ends)
         self.name = command.name
         self._at = At.SENDING
         self._deadline: int | None = None
         self._until: int | None = None
         self._queue: list[bytes] = []  # answers that wait for the link
         self._held: list[bytes] = []  # messages that wait for `decide`
-        self._offered: Apdu | None = None  # the evidence that waits for `decide`
-        self._kept: Apdu | None = None  # the evidence that was stored
-        self._status: Apdu | None = None  # the last other 04 0F
-        self._refused = False  # we said no to a result
+        self._answered_last: bytes | None = None  # our last answer, for a message told again
+        self._told: Apdu = command  # the message that is being answered
         self._result: Outcome | None = None
         self._abort_wanted = False
         self._aborts = 0  # sent
         self._abort_answers = 0  # that may still come
         self._collided = False  # the last abort may not have been heard
-        self._accepts: dict[str, Callable[[Apdu, int], list[DialogueEvent]]] = {
+        self._handlers: dict[str, Callable[[Apdu, int], list[DialogueEvent]]] = {
+            "0401": self._clock,
+            "040c": self._file,
             "040f": self._status_information,
             "04ff": self._progress,
             "060f": self._completion,
@@ -98,8 +97,8 @@ class Dialogue:
         return self._at is At.OVER
 
     def start(self, now: int) -> None:
-        self._until = now + DIALOGUE_MS_MAX
-        self._link.begin(encode(self._command), now)
+        self._until = now + self._sequence.longest_ms
+        self._link.begin(encode(self._numbering.command(self._command)), now)
 
     def next_deadline(self) -> int | None:
         if self.over:
@@ -127,7 +126,7 @@ class Dialogue:
         if self._until is not None and now >= self._until:
             if self._at in ENDED:
                 return self._finish()
-            return self._break(f"no end after {DIALOGUE_MS_MAX // 1000} s")
+            return self._break(f"no end after {self._sequence.longest_ms // 1000} s")
         if self._deadline is None or now < self._deadline:
             self._try_abort(now)
             return []
@@ -140,17 +139,19 @@ class Dialogue:
         waited = "an answer (T3)" if self._at is At.ANSWER else "the terminal's end (T4)"
         return self._break(f"timed out waiting for {waited}")
 
-    def decide(self, stored: bool, now: int) -> list[DialogueEvent]:
-        """The word on the evidence that was handed out. Ignored when it comes too late."""
+    def decide(self, decision: Decision, now: int) -> list[DialogueEvent]:
+        """The word on the evidence that was handed out. Ignored when it comes too late. Raises ValueError
+        for a word on goods where there are none."""
         if self._at is not At.DECIDING:
             return []
-        if stored:
-            self._kept = self._offered
-        else:
-            self._refused = True
+        assert self._reckoning.offered is not None
+        self._told = self._reckoning.offered
+        answer = self._reckoning.decided(decision)
+        if answer == AGAIN:
+            self._numbering.forget()
         self._at = At.RUNNING
         self._deadline = now + self._run_ms
-        self._answer(POSITIVE if stored else REFUSED, now)
+        self._answer(answer, now)
         held, self._held = self._held, []
         events: list[DialogueEvent] = []
         for message in held:
@@ -158,7 +159,7 @@ class Dialogue:
         return events
 
     def abort(self, now: int) -> None:
-        """Ask the terminal to end a card read (06 B0). Its own end still decides what happened."""
+        """Ask the terminal to end what it does (06 B0). Its own end still decides what happened."""
         self._abort_wanted = True
         self._try_abort(now)
 
@@ -173,7 +174,8 @@ class Dialogue:
     def _delivered(self, now: int) -> list[DialogueEvent]:
         if self._at is At.SENDING:
             self._at = At.ANSWER
-            self._deadline = now + ANSWER_MS
+            answers = self._sequence.ends is Ends.WITH_ANSWER
+            self._deadline = now + (self._run_ms if answers else ANSWER_MS)
         if self._queue:
             self._link.send(self._queue.pop(0), now)
         elif self._at is At.LAST_ANSWER:
@@ -184,29 +186,38 @@ class Dialogue:
         if self._at is At.LAST_ANSWER:
             # The terminal has said its last word; that it does not hear ours changes nothing.
             return self._conclude(now)
-        if event.apdu == ABORT:
+        if event.apdu[:2] == ABORT_HEAD:
             return self._break(f"abort: {event.why}")
         return self._break(event.why)
 
-    def _answer(self, apdu: bytes, now: int) -> None:
-        if self._link.pending == ABORT:
+    def _answer(self, apdu: Apdu, now: int) -> None:
+        """To the message that is being answered."""
+        self._answered_last = encode(self._numbering.answer(apdu, self._told))
+        self._send_answer(self._answered_last, now)
+
+    def _send_answer(self, data: bytes, now: int) -> None:
+        pending = self._link.pending
+        if pending is not None and pending[:2] == ABORT_HEAD:
             # Both sent at once (PA00P016, collision): the terminal's word goes first.
             self._link.withdraw()
             self._collided = True
         if self._link.busy:
-            self._queue.append(apdu)
+            self._queue.append(data)
         else:
-            self._link.send(apdu, now)
+            self._link.send(data, now)
 
     def _try_abort(self, now: int) -> None:
         free = not self._link.busy and not self._link.receiving
-        if not self._abort_wanted or self._at is not At.RUNNING or not free:
+        # 06 E1 is master without having answered.
+        waits = self._at is At.ANSWER and self._sequence.ends is Ends.WITH_ANSWER
+        runs = self._at is At.RUNNING or (waits and self._sequence.abortable)
+        if not self._abort_wanted or not runs or not free:
             return
         if (self._abort_answers == 0 or self._collided) and self._aborts < ABORTS_MAX:
             self._collided = False
             self._aborts += 1
             self._abort_answers += 1
-            self._link.send(ABORT, now)
+            self._link.send(encode(self._numbering.within(ABORT)), now)
 
     def _received(self, data: bytes, now: int) -> list[DialogueEvent]:
         if data[0] in ANSWERS:
@@ -217,149 +228,116 @@ class Dialogue:
                 return self._break("messages instead of patience while its result was stored")
             return []
         apdu, whole = self._read(data)
+        if self._numbering.is_repeat(apdu) and self._answered_last is not None:
+            self._send_answer(self._answered_last, now)
+            return []
+        self._told = apdu
         if self._at is At.ANSWER and apdu.command == "061e":
-            return self._ended_unanswered(apdu, now)
+            self._result = self._reckoning.unanswered(apdu)
+            return self._last(now)
         if self._at is not At.RUNNING:
             self._answer(self._not_ours(apdu), now)
             return []
-        handler = self._accepts.get(apdu.command)
-        if handler is None:
+        if apdu.command not in self._sequence.accepts:
             self._answer(UNKNOWN_COMMAND, now)
             return []
         if not whole and apdu.command == "040f":
             return self._unreadable_status(now)
-        return handler(apdu, now)
+        return self._handlers[apdu.command](apdu, now)
 
     def _read(self, data: bytes) -> tuple[Apdu, bool]:
         """A message, and whether it could be read. An end is an end even where its fields are not."""
         try:
-            return decode(data, self._command.command), True
+            return decode(data, self._command.command, self._charset), True
         except Malformed:
             return Apdu(data[:2].hex()), False
 
-    def _not_ours(self, apdu: Apdu) -> bytes:
+    def _not_ours(self, apdu: Apdu) -> Apdu:
         """The answer to a message that comes before our command was answered, or after its end: it
         belongs to something else, and says nothing about us."""
-        if apdu.command not in self._accepts:
+        if apdu.command not in self._sequence.accepts | END:
             return UNKNOWN_COMMAND
         return REFUSED if is_booking(apdu) else POSITIVE
 
-    def _ended_unanswered(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        """An abort instead of an answer: of our command, or left over from the one before."""
-        code = abort_code(apdu)
-        if self._results is Results.EVIDENCE:
-            self._result = Disputed(f"ended with {code:02x} before it was answered")
-        else:
-            self._result = Aborted(code, apdu)
-        return self._last(now)
-
     def _answered(self, data: bytes, now: int) -> list[DialogueEvent]:
+        apdu = self._read(data)[0]
+        if not self._numbering.is_answer(apdu):
+            return []
         if self._at not in (At.SENDING, At.ANSWER):
             self._abort_answers = max(0, self._abort_answers - 1)
             self._abort_wanted = False
             return self._finish() if self._at is At.ABORT_ANSWER else []
+        if self._abort_answers and apdu.get("key") is None:
+            self._abort_answers -= 1
+            self._abort_wanted = False
+            return []
         if data[0] == 0x84 and data[1] != 0x00:
             self._result = Negative(negative_code(data))
             return self._finish()
-        if self._ends is Ends.WITH_ANSWER:
-            self._result = Completed(self._read(data)[0])
-            return self._finish()
+        if self._sequence.ends is Ends.WITH_ANSWER:
+            self._result = Completed(apdu)
+            return self._conclude(now)
         self._at = At.RUNNING
         self._deadline = now + self._run_ms
         return []
 
     # --- messages of the terminal -----------------------------------------------------------------
 
-    def _status_information(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
+    def _goes_on(self, answer: Apdu, now: int) -> None:
         self._deadline = now + self._run_ms
-        if self._ends is Ends.WITH_STATUS:
-            self._result = Completed(apdu, apdu)
+        self._answer(answer, now)
+
+    def _status_information(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
+        answer = self._reckoning.status(apdu)
+        if answer is None:
+            self._at = At.DECIDING
+            self._deadline = now + DECIDE_MS
+            return [Evidence(apdu)]
+        if self._sequence.ends is Ends.WITH_STATUS and answer == POSITIVE:
+            self._result = self._reckoning.card()
             return self._last(now)
-        if self._results is Results.EVIDENCE:
-            return self._claim(apdu, now)
-        if self._results is Results.NONE and is_booking(apdu):
-            self._answer(REFUSED, now)
-            return []
-        if self._status is None or self._status.get("result") != 0:
-            self._status = apdu
-        self._answer(POSITIVE, now)
+        self._goes_on(answer, now)
         return []
 
-    def _claim(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        """What a money command's 04 0F says. Evidence is offered once; the same booking told again,
-        perhaps with more fields, is answered as before; another one is refused."""
-        if not is_booking(apdu):
-            self._status = apdu
-            self._answer(POSITIVE, now)
-            return []
-        if self._kept is not None and same_booking(self._kept, apdu):
-            self._answer(POSITIVE, now)
-            return []
-        if self._kept is not None or self._refused or apdu.get("result") is None:
-            self._refused = True
-            self._answer(REFUSED, now)
-            return []
-        self._offered, self._status = apdu, None
-        self._at = At.DECIDING
-        self._deadline = now + DECIDE_MS
-        return [Evidence(apdu)]
-
     def _unreadable_status(self, now: int) -> list[DialogueEvent]:
-        self._deadline = now + self._run_ms
-        if self._results is Results.EVIDENCE:
-            self._refused = True
-        elif self._ends is Ends.WITH_STATUS:
-            self._result = Disputed("its result cannot be read")
+        answer = self._reckoning.unreadable()
+        if self._sequence.ends is Ends.WITH_STATUS:
+            self._result = self._reckoning.card()
             return self._last(now)
-        elif self._results is Results.REPORT:
-            self._result = Disputed("its result cannot be read")
-        self._answer(REFUSED, now)
+        self._goes_on(answer, now)
         return []
 
     def _progress(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
         minutes = apdu.integer("timeout_min")
-        if minutes and self._ends is not Ends.WITH_STATUS:
+        if minutes and self._sequence.ends is not Ends.WITH_STATUS:
             self._run_ms = minutes * 60_000
-        self._deadline = now + self._run_ms
-        self._answer(POSITIVE, now)
-        return []
+        self._goes_on(POSITIVE, now)
+        code = apdu.text("status")
+        lines = [line for raw in apdu.values("07") for line in text_lines(raw, apdu.charset)]
+        return [Progress(int(code, 16) if code else NO_CODE, minutes, tuple(lines))]
 
-    def _printing(self, _: Apdu, now: int) -> list[DialogueEvent]:
-        """Receipts are made from the results. A print command that is not taken would keep a payment
-        from being stored, so it is, and its text is dropped."""
-        self._deadline = now + self._run_ms
-        self._answer(POSITIVE, now)
-        return []
+    def _printing(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
+        """A print command that is not taken would keep a payment from being stored, so it is, whatever
+        becomes of its text."""
+        self._goes_on(POSITIVE, now)
+        return [*self._paper.take(apdu)]
+
+    def _clock(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
+        self._goes_on(POSITIVE, now)
+        told = {"date": apdu.text("date_full"), "time": apdu.text("time")}
+        return [Asked(apdu.command, {n: v for n, v in told.items() if v and v.isdecimal()})]
+
+    def _file(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
+        block = None if self._files is None else self._files.block(apdu)
+        self._goes_on(REFUSED if block is None else block[0], now)
+        return [] if block is None else [Asked(apdu.command, block[1])]
 
     def _completion(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        if self._result is None:
-            self._result = self._completed(apdu)
+        self._result = self._reckoning.completed(apdu)
         return self._last(now)
 
-    def _completed(self, apdu: Apdu) -> Outcome:
-        if self._ends is Ends.WITH_STATUS:
-            return Aborted(NO_CODE, apdu)  # an end without the card that was asked for
-        if self._results is not Results.EVIDENCE:
-            return Completed(apdu, self._status)
-        told = [a for a in (self._status, apdu) if a is not None]
-        failed = next((a for a in told if a.get("result") not in (0, None)), None)
-        if self._refused:
-            return Disputed("its result was not accepted, and it completed")
-        if self._kept is not None and failed is not None:
-            return Disputed(f"success and then result {result_code(failed):02x}")
-        if failed is not None:
-            return Aborted(result_code(failed), failed)
-        return Completed(apdu, self._kept)
-
     def _abort_message(self, apdu: Apdu, now: int) -> list[DialogueEvent]:
-        code = abort_code(apdu)
-        if self._result is None:
-            if self._refused:
-                self._result = Disputed(f"its result was not accepted; it ended with {code:02x}")
-            elif self._kept is not None:
-                self._result = Disputed(f"ended with {code:02x} after its result was stored")
-            else:
-                self._result = Aborted(code, apdu)
+        self._result = self._reckoning.aborted(apdu)
         return self._last(now)
 
     # --- the end ----------------------------------------------------------------------------------
@@ -370,7 +348,7 @@ class Dialogue:
         self._deadline = now + LAST_ANSWER_MS
         self._queue.clear()
         self._answer(POSITIVE, now)
-        return []
+        return [*self._paper.rest()]
 
     def _conclude(self, now: int) -> list[DialogueEvent]:
         if self._abort_answers == 0:
@@ -389,4 +367,6 @@ class Dialogue:
         self._at, self._deadline = At.OVER, None
         self._link.withdraw()
         assert self._result is not None
+        if isinstance(self._result, Completed):
+            self._numbering.ended(self._command.command, self._result.completion)
         return [self._result]

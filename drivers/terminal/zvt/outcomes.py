@@ -31,17 +31,37 @@ class Results(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A 04 0F with result 00 that waits for `decide`. At most one in a dialogue."""
+    """A 04 0F with result 00 that waits for `decide`. At most one in a dialogue, unless it was asked for
+    again by Later."""
 
     apdu: Apdu
 
 
 @dataclass(frozen=True, slots=True)
+class Later:
+    """A decision on evidence: the goods are not out yet, tell it again (84 9C). For 06 01 alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """A decision on evidence: goods for this amount only, which is what the terminal then books (84 9D).
+    For 06 01 alone."""
+
+    amount_minor: int
+
+
+# True: it is stored, and stands. False: it is not, and must not stand.
+Decision = bool | Later | Partly
+
+
+@dataclass(frozen=True, slots=True)
 class Completed:
-    """06 0F, or for 06 C0 its 04 0F. `status`: the 04 0F that was stored, or the one reported."""
+    """06 0F, or for 06 C0 its 04 0F, or the answer of a command that ends with it. `status`: the 04 0F that
+    was stored, or the one reported. `issued_minor`: the part that was to be booked of it (84 9D)."""
 
     completion: Apdu
     status: Apdu | None = None
+    issued_minor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +136,22 @@ def is_booking(apdu: Apdu) -> bool:
     return result == 0 or (result is None and apdu.get("receipt") is not None)
 
 
-def same_booking(kept: Apdu, told: Apdu) -> bool:
+def is_of_a_card(apdu: Apdu) -> bool:
+    """A 04 0F that tells of a card and of nothing that was booked."""
+    receipt = apdu.text("receipt")
+    return not apdu.get("amount_minor") and (receipt is None or not receipt.strip("0"))
+
+
+def is_of_the_day(apdu: Apdu) -> bool:
+    """A 04 0F with result 00 that tells what a batch came to, and not of a single booking."""
+    single = apdu.get("totals") is None and apdu.get("receipt") is not None
+    return apdu.get("result") == 0 and not single
+
+
+def same_booking(kept: Apdu, told: Apdu, *, amount: bool = True) -> bool:
     """Whether `told` contradicts `kept` in nothing: fields may be missing in either."""
-    names = ("receipt", "amount_minor", "currency", "trace", "turnover", "tid")
+    names = ["receipt", "currency", "trace", "turnover", "tid"]
+    names += ["amount_minor"] if amount else []
     pairs = [(kept.get(name), told.get(name)) for name in names]
     return all(a is None or b is None or a == b for a, b in pairs)
 

@@ -39,8 +39,8 @@ NOTHING: frozenset[str] = frozenset()
 @dataclass(frozen=True, slots=True)
 class Sequence:
     """`command`: control field of the command. `accepts`: control fields of the terminal's messages.
-    `run_ms`: how long the terminal may be silent after its 80 00 00 (T4). `answer_ms`: how long that
-    may take (T3). `longest_ms`: the whole of it, whatever the terminal asks for. `money`: a result is
+    `run_ms`: how long the terminal may be silent after its 80 00 00 (T4), and where that is the end, how
+    long it may take (T3). `longest_ms`: the whole of it, whatever the terminal asks for. `money`: a result is
     handed out as evidence and waits for a decision. `abortable`: 06 B0 is allowed by the document
     while it runs."""
 
@@ -51,7 +51,6 @@ class Sequence:
     run_ms: int = T4_MS
     money: bool = False
     abortable: bool = False
-    answer_ms: int = ANSWER_MS
     longest_ms: int = DIALOGUE_MS_MAX
 
 
@@ -62,7 +61,7 @@ def _money(command: str, accepts: frozenset[str] = FULL, *, abortable: bool = Fa
 
 
 def _answered(command: str) -> Sequence:
-    return Sequence(command, Ends.WITH_ANSWER, Results.NONE, NOTHING)
+    return Sequence(command, Ends.WITH_ANSWER, Results.NONE, NOTHING, run_ms=ANSWER_MS)
 
 
 def _completed(
@@ -130,5 +129,7 @@ SEQUENCES: Mapping[str, Sequence] = {
     # --- the display ----------------------------------------------------------------------------
     "display": _answered("06e0"),
     # The answer is the key: the caller adds the time the text is shown.
-    "display_key": Sequence("06e1", Ends.WITH_ANSWER, Results.NONE, NOTHING, abortable=True),
+    "display_key": Sequence(
+        "06e1", Ends.WITH_ANSWER, Results.NONE, NOTHING, ANSWER_MS, abortable=True
+    ),
 }

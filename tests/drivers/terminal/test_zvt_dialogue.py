@@ -4,6 +4,7 @@ import pytest
 from support.zvt_talk import (
     ABORTED,
     ACK,
+    CARD,
     END,
     FAILED,
     HOLD,
@@ -16,6 +17,7 @@ from support.zvt_talk import (
     UNKNOWN,
     Talk,
     h,
+    reading,
 )
 
 from drivers.terminal.zvt import phases
@@ -26,10 +28,8 @@ from drivers.terminal.zvt.outcomes import (
     Broken,
     Completed,
     Disputed,
-    Ends,
     Evidence,
     Negative,
-    Results,
 )
 
 # --- money ----------------------------------------------------------------------------------------
@@ -208,11 +208,21 @@ def test_what_was_not_offered_is_unknown() -> None:
 def test_a_result_left_from_before_is_refused() -> None:
     """Registration after a broken payment: a yes to its 04 0F would book it."""
     command = build("0600", {"password": "123456", "config_byte": "de", "currency": "978"})
-    talk = Talk(command, results=Results.NONE).pt(RESULT)
-    assert talk.answers == [NO]
+    talk = Talk(command, "registration").pt(RESULT)
+    assert talk.answers == [UNKNOWN]
     assert talk.pt(OK, END).outcome is not None
-    running = Talk(command, results=Results.NONE).pt(OK, RESULT)
-    assert running.answers == [NO]
+    running = Talk(command, "registration").pt(OK, RESULT)
+    assert running.answers == [UNKNOWN]
+    for name in ("status", "totals", "card_poll"):
+        known = Talk(command, name).pt(RESULT, OK, RESULT, FAILED)
+        assert known.answers == [NO, NO, OK], name
+
+
+def test_a_result_left_from_before_is_no_card() -> None:
+    talk = reading().pt(OK, RESULT)
+    assert talk.answers == [NO]
+    assert talk.outcome is None
+    assert isinstance(talk.pt(CARD).outcome, Completed)
 
 
 def test_what_is_left_from_before_says_nothing_about_us() -> None:
@@ -233,14 +243,14 @@ def test_an_answer_to_a_message_of_before_waits_for_our_command() -> None:
 
 def test_an_abort_instead_of_an_answer() -> None:
     assert isinstance(Talk().pt(ABORTED).outcome, Disputed)
-    asked = Talk(REPEAT, results=Results.REPORT).pt(ABORTED)
+    asked = Talk(REPEAT, "repeat").pt(ABORTED)
     assert isinstance(asked.outcome, Aborted)
 
 
 def test_end_of_day_totals_are_no_payment() -> None:
     body = "2700040000000009580b00098260f0f5f3" + "00" * 53
     totals = f"040f{len(body) // 2:02x}{body}"
-    talk = Talk(build("0501", {"password": "123456"}), results=Results.NONE).pt(OK, totals)
+    talk = Talk(build("0501", {"password": "123456"}), "status").pt(OK, totals)
     assert talk.answers == [OK]
 
 
@@ -301,7 +311,7 @@ def test_the_end_told_again() -> None:
     talk.link.receive(ACK, talk.now)  # the ACK comes, and our answer was for nothing
     talk.deaf = False
     for event in talk.link.receive(frame(h(END)), talk.now):
-        talk.events += talk.dialogue.on_link(event, talk.now)
+        talk.keep(talk.dialogue.on_link(event, talk.now))
     talk._hear()
     assert isinstance(talk.outcome, Completed)
 
@@ -358,15 +368,15 @@ def test_a_lost_line_at_every_point() -> None:
 
 
 def test_a_command_that_ends_with_its_answer() -> None:
-    shown = Talk(SHOW, Ends.WITH_ANSWER, Results.NONE).pt(OK)
+    shown = Talk(SHOW, "display").pt(OK)
     assert isinstance(shown.outcome, Completed)
-    assert isinstance(Talk(SHOW, Ends.WITH_ANSWER, Results.NONE).pt(UNKNOWN).outcome, Negative)
-    odd = Talk(SHOW, Ends.WITH_ANSWER, Results.NONE).pt("800005")
+    assert isinstance(Talk(SHOW, "display").pt(UNKNOWN).outcome, Negative)
+    odd = Talk(SHOW, "display").pt("800005")
     assert isinstance(odd.outcome, Completed), "a yes whose length is wrong is a yes"
 
 
 def test_repeating_a_result() -> None:
-    talk = Talk(REPEAT, results=Results.REPORT).pt(OK, RESULT, FAILED, END)
+    talk = Talk(REPEAT, "repeat").pt(OK, RESULT, FAILED, END)
     assert talk.answers == [OK, OK, OK]
     assert isinstance(talk.outcome, Completed)
     assert talk.outcome.status is not None
@@ -374,7 +384,8 @@ def test_repeating_a_result() -> None:
 
 
 def test_repeating_a_result_that_cannot_be_read() -> None:
-    talk = Talk(REPEAT, results=Results.REPORT).pt(OK, "040f0e27", END)
+    talk = Talk(REPEAT, "repeat").pt(OK, "040f0e27", END)
     assert talk.outcome == Disputed("its result cannot be read")
-    asked = Talk(REPEAT, results=Results.NONE).pt(OK, "040f0e27", END)
+    assert talk.answers == [NO, OK]
+    asked = Talk(REPEAT, "totals").pt(OK, "040f0e27", END)
     assert isinstance(asked.outcome, Completed)

@@ -45,7 +45,7 @@ def test_generic_registration(run: Any) -> None:
 def test_print_blocks_are_offered(run: Any) -> None:
     async def case(b: Bench) -> None:
         await b.driver.connect()
-        assert b.peer.heard[0] == h("06000e123456de0978060626040a0206d3")
+        assert b.peer.heard[0] == h("060015123456de0978060d1201241a02100026040a0206d3")
 
     run(case, options={"print_blocks": True})
 
