@@ -19,10 +19,12 @@ from drivers.terminal.zvt.dialogue import Dialogue
 from drivers.terminal.zvt.drive import Drive, Store
 from drivers.terminal.zvt.frames import Link
 from drivers.terminal.zvt.links import AnyLink
+from drivers.terminal.zvt.numbering import Numbering
 from drivers.terminal.zvt.profile import Profile
 from drivers.terminal.zvt.recorder import Recorder
 from drivers.terminal.zvt.sequences import Sequence
 from drivers.terminal.zvt.tcp_link import StreamLink
+from drivers.terminal.zvt.transfer import Files
 
 Opener = Callable[[LineSpec], Awaitable[Line]]
 
@@ -69,6 +71,7 @@ class Channel:
         self._dialogue: Dialogue | None = None
         self._wake = asyncio.Event()
         self.is_tcp = is_tcp(spec.line.port)
+        self._numbering = Numbering()  # of the registration, which outlives a connection
         self.registered = False
         self.baud = spec.line.baud
         self.garbage = ""  # what the last command met instead of ZVT
@@ -135,13 +138,28 @@ class Channel:
     # --- commands ---------------------------------------------------------------------------------
 
     async def run(
-        self, command: Apdu, sequence: Sequence, *, extra_ms: int = 0, store: Store | None = None
+        self,
+        command: Apdu,
+        sequence: Sequence,
+        *,
+        extra_ms: int = 0,
+        store: Store | None = None,
+        files: Files | None = None,
     ) -> Ran:
         """One command to its end. `extra_ms`: how much longer than usual the terminal may be silent.
-        Raises DeviceUnavailable when there is no line before the first byte."""
+        `files`: what the terminal may ask for. Raises DeviceUnavailable when there is no line before
+        the first byte."""
         line = await self.ready()
         link = self._link if self._recorder is None else self._recorder.around(self._link)
-        dialogue = Dialogue(link, command, sequence, run_ms=sequence.run_ms + extra_ms)
+        dialogue = Dialogue(
+            link,
+            command,
+            sequence,
+            run_ms=sequence.run_ms + extra_ms,
+            numbering=self._numbering,
+            charset=self._profile.charset,
+            files=files,
+        )
         drive = Drive(self._env, line, link, dialogue, store, self._wake)
         self._dialogue, self.garbage = dialogue, ""
         started = self._env.boot_ms()
