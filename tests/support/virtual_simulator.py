@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from support.virtual_loop import VirtualLoop
@@ -77,6 +77,10 @@ class SerialCable(EcrEnd):
     def change_wire(self, carry: Carry) -> None:
         self._out.carry = self._back.carry = carry
 
+    async def open(self, spec: Any) -> Self:
+        self.far.ecr_baud = spec.baud
+        return await super().open(spec)
+
     def _dial(self) -> None:
         if self._out.cut:
             raise LineLost("no such device")
@@ -103,7 +107,7 @@ class FarEnd:
         self._pending = bytearray()
         self._news = asyncio.Event()
         self.powered = True
-        self.baud = 9600
+        self.baud = self.ecr_baud = 9600
 
     def __call__(self, _link: Path, **_more: Any) -> FarEnd:
         return self  # the simulator makes its own line, and gets this one
@@ -145,7 +149,7 @@ class FarEnd:
         self.baud = baud
 
     def peer_baud(self) -> int:
-        return self.baud
+        return self.ecr_baud
 
     def power_off(self) -> None:
         self.powered = False
