@@ -38,7 +38,7 @@ class TerminalRequests:
         """Asked anew; where nothing answers, what is known and why."""
         desk, point = self._desk(request)
         found = unreachable_json(desk.trouble, desk.identity)
-        if desk.linked:
+        if desk.linked or desk.trouble == NOT_YET:
             try:
                 found = identity_json(await self._ask(desk, lambda terminal: terminal.identify()))
             except DeviceUnavailable as error:
@@ -140,9 +140,9 @@ class TerminalRequests:
 
 
 def _need_link(desk: Desk) -> None:
-    if not desk.linked:
-        at_start = desk.identity is None and desk.trouble == NOT_YET
-        raise _busy(desk, desk.trouble) if at_start else ControlRefused(desk.trouble)
+    """Before the first link everybody waits for it: it comes, or there is a trouble to tell."""
+    if not desk.linked and desk.trouble != NOT_YET:
+        raise ControlRefused(desk.trouble)
 
 
 def _busy(desk: Desk, why: object) -> ControlRefused:

@@ -18,6 +18,7 @@ from agent.ports import (
     CardKind,
     DeviceUnavailable,
     Done,
+    EodHolds,
     Evidence,
     EvseAbilities,
     EvseSnapshot,
@@ -33,6 +34,8 @@ from agent.ports import (
     Refused,
     TerminalIdentity,
     Unknown,
+    Upkeep,
+    UpkeepReport,
     Verdict,
 )
 from agent.values import Money, Reading, ReadingState
@@ -77,7 +80,7 @@ class Hold:
 
 @dataclass
 class Movement:
-    kind: str  # hold, capture, release, auto_reversal
+    kind: str  # hold, capture, release, auto_reversal, end_of_day
     receipt: int
     amount_minor: int
 
@@ -97,9 +100,16 @@ class FakeTerminal:
     complete_list: bool = True
     approves_minor: int | None = None
     books_less_minor: int = 0
+    adds_at_most_minor: int | None = None
+    least_amount_minor: int = 0
+    eod_due: bool = False
+    eod_open_holds: EodHolds = EodHolds.REFUSES
+    tells_totals: bool = True
+    repeats_day: bool = True
     decline_text: str = "declined by the issuer"
     authorize_s: float = 3.0
     settle_s: float = 2.0
+    pace: float = 1.0  # of everything it takes time for, for tests on the system's own clock
     script: dict[str, deque[str]] = field(default_factory=lambda: defaultdict(deque))
     holds: list[Hold] = field(default_factory=list)
     movements: list[Movement] = field(default_factory=list)
@@ -136,6 +146,13 @@ class FakeTerminal:
     def open_holds(self) -> list[Hold]:
         return [h for h in self.holds if h.open]
 
+    def batch(self) -> list[Movement]:
+        """The captures since the last end of day."""
+        kinds = [m.kind for m in reversed(self.movements)]
+        since = kinds.index("end_of_day") if "end_of_day" in kinds else len(kinds)
+        open_ = self.movements[len(kinds) - since :]
+        return [m for m in open_ if m.kind == "capture"]
+
     @property
     def screen(self) -> str:
         return " ".join(self.screens[-1]) if self.screens else ""
@@ -159,6 +176,9 @@ class TerminalDriver:
         self._abort = asyncio.Event()
         self._linked = False
 
+    async def _takes(self, seconds: float) -> None:
+        await asyncio.sleep(seconds * self.d.pace)
+
     def _up(self) -> None:
         if not (self.d.online and self._process.alive):
             self._linked = False
@@ -167,7 +187,7 @@ class TerminalDriver:
             raise DeviceUnavailable("TRM-009", "the link to the terminal is down")
 
     async def connect(self) -> TerminalIdentity:
-        await asyncio.sleep(0.2)
+        await self._takes(0.2)
         if not self.d.online:
             raise DeviceUnavailable("TRM-006", "no terminal answers")
         self._linked = True
@@ -181,14 +201,20 @@ class TerminalDriver:
     async def identify(self) -> TerminalIdentity:
         self._abort.set()
         async with self._turn:
-            await asyncio.sleep(0.1)
+            await self._takes(0.1)
             self._up()
             self.d.commands.append("identify")
-            text = "ready" if self.d.ready else "initialisation needed"
-            code = "00" if self.d.ready else "51"
-            return TerminalIdentity(
-                self.d.terminal_id, "serial", "1.0", "fake", self.d.ready, code, text
-            )
+            return self._identity()
+
+    def _identity(self) -> TerminalIdentity:
+        code, text, needs = "00", "ready", ()
+        if self.d.eod_due:
+            code, text, needs = "f0", "end of day due", ("end_of_day",)
+        if not self.d.ready:
+            code, text, needs = "51", "initialisation needed", ("initialisation",)
+        return TerminalIdentity(
+            self.d.terminal_id, "serial", "1.0", "fake", not needs, code, text, needs
+        )
 
     async def read_card(self, timeout_s: int) -> Card | None:
         async with self._turn:
@@ -201,7 +227,7 @@ class TerminalDriver:
 
     async def _wait_for_card(self, timeout_s: int, tapped: asyncio.Event) -> None:
         if self.d.on_reader:
-            await asyncio.sleep(0.5)
+            await self._takes(0.5)
             return
         waits = [asyncio.ensure_future(e.wait()) for e in (tapped, self._abort)]
         try:
@@ -222,13 +248,13 @@ class TerminalDriver:
     async def show(self, lines: Sequence[str], hold_s: int = 0) -> None:
         self._abort.set()
         async with self._turn:
-            await asyncio.sleep(0.05)
+            await self._takes(0.05)
             self._up()
             self.d.screens.append(tuple(lines))
 
     async def open_holds(self) -> OpenHolds:
         async with self._turn:
-            await asyncio.sleep(0.2)
+            await self._takes(0.2)
             self._up()
             self.d.commands.append("open_holds")
             open_ = tuple(h.ref.receipt for h in self.d.open_holds())
@@ -238,7 +264,7 @@ class TerminalDriver:
 
     async def last_result(self) -> LastResult | None:
         async with self._turn:
-            await asyncio.sleep(0.2)
+            await self._takes(0.2)
             self._up()
             if self.d.take("last_result") == "lost":
                 self._linked = False
@@ -272,6 +298,37 @@ class TerminalDriver:
     async def capture(self, ref: HoldRef, held: Money, amount: Money, keep: Keep) -> Outcome:
         return await self._end("capture", ref, amount, keep)
 
+    @property
+    def increment_reports(self) -> str:
+        return "total"
+
+    @property
+    def least_amount_minor(self) -> int:
+        return self.d.least_amount_minor
+
+    async def increment(self, ref: HoldRef, held: Money, add: Money, keep: Keep) -> Outcome:
+        d = self.d
+        hold = next((h for h in d.holds if h.open and h.ref.receipt == ref.receipt), None)
+        if hold is None and d.online and self._linked:
+            d.commands.append("increment")
+            return Refused(Reason.UNKNOWN_HOLD, "b4", "receipt not known")
+
+        def book() -> Evidence:
+            assert hold is not None
+            before, last = hold.amount_minor, d.last
+            added = min(add.amount_minor, d.adds_at_most_minor or add.amount_minor)
+            hold.amount_minor += added
+            d.movements.append(Movement("increment", ref.receipt, added))
+
+            def undo() -> None:
+                hold.amount_minor, d.last = before, last
+                d.movements.pop()
+
+            d.undo = undo
+            return Evidence(d.next_ref(), Money(hold.amount_minor, d.currency), {})
+
+        return await self._money("increment", d.settle_s, book, keep)
+
     async def release(self, ref: HoldRef, held: Money, keep: Keep) -> Outcome:
         return await self._end("release", ref, Money(0, held.currency), keep)
 
@@ -298,6 +355,34 @@ class TerminalDriver:
 
         return await self._money(kind, d.settle_s, book, keep)
 
+    @property
+    def eod_open_holds(self) -> EodHolds:
+        return self.d.eod_open_holds
+
+    async def maintain(self, task: Upkeep, **_: object) -> UpkeepReport:
+        async with self._turn:
+            await self._takes(0.1)
+            self._up()
+            if task is not Upkeep.TOTALS or not self.d.tells_totals:
+                return UpkeepReport(task, False, "83", "function not possible")
+            return UpkeepReport(task, True, facts=_totals(self.d.batch()))
+
+    async def end_of_day(self, keep: Keep) -> Outcome:
+        d = self.d
+
+        def book() -> Evidence:
+            batch, before = d.batch(), d.last
+            total = sum(m.amount_minor for m in batch)
+            d.movements.append(Movement("end_of_day", 0, total))
+            d.eod_due = False
+            made = HoldRef(d.terminal_id, 0, 12, 900 + len(d.movements))
+            evidence = Evidence(made, Money(total, d.currency), _totals(batch))
+            # What was closed stays closed, whatever is answered.
+            d.last = LastResult(0, evidence) if d.repeats_day else before
+            return evidence
+
+        return await self._money("end_of_day", d.settle_s, book, keep)
+
     async def _money(
         self, verb: str, takes_s: float, book: Callable[[], Evidence], keep: Keep
     ) -> Outcome:
@@ -310,7 +395,7 @@ class TerminalDriver:
             if how == "not_sent":
                 return NotSent("the terminal is busy")
             await d.points.reach(f"{verb}:received", self._process)
-            await asyncio.sleep(takes_s)
+            await self._takes(takes_s)
             early = {
                 "declined": Refused(Reason.DECLINED, "05", d.decline_text),
                 "unknown_hold": Refused(Reason.UNKNOWN_HOLD, "b4", "receipt not known"),
@@ -325,16 +410,18 @@ class TerminalDriver:
         d = self.d
         await d.points.reach(f"{verb}:result_sent", self._process)
         if how == "lost_done":
-            self._stands(made)
+            if verb != "end_of_day":
+                self._stands(made)
             return self._broken("the evidence never arrived")
         verdict = await keep(made)
         await d.points.reach(f"{verb}:stored", self._process)
         if verdict is Verdict.REJECT:
             d.break_link()
             return Unknown("the evidence could not be stored; the terminal was told no")
-        self._stands(made)
+        if verb != "end_of_day":
+            self._stands(made)
         await d.points.reach(f"{verb}:answered", self._process)
-        await asyncio.sleep(0.3)
+        await self._takes(0.3)
         if how == "lost_after":
             return self._broken("the completion never arrived")
         await d.points.reach(f"{verb}:completed", self._process)
@@ -347,6 +434,17 @@ class TerminalDriver:
     def _broken(self, why: str) -> Unknown:
         self._linked = False
         return Unknown(why)
+
+
+def _totals(batch: Sequence[Movement]) -> dict[str, int | str]:
+    if not batch:
+        return {}
+    return {
+        "total_girocard_count": len(batch),
+        "total_girocard_minor": sum(m.amount_minor for m in batch),
+        "receipt_first": batch[0].receipt,
+        "receipt_last": batch[-1].receipt,
+    }
 
 
 # --- Car, controller and meter ---------------------------------------------------------------------
