@@ -13,10 +13,17 @@ DIGITS_SHOWN_MAX = 10
 PAN_DIGITS = range(12, 20)
 MASK = "*"
 
-# In texts numbers stand in groups: spaces and dashes between two digits do not end a number.
+# In texts numbers stand in groups: spaces and dashes between two digits do not end a number. Dates and times
+# have dots, slashes and colons: these join only to groups of four digits and more.
 _IN_TEXT = re.compile(rf"[0-9](?:[ \u00a0-]{{0,2}}[0-9]){{{DIGITS_SHOWN_MAX},}}")
+_IN_GROUPS = re.compile(r"[0-9]+(?:[./_:,*|]{1,2}[0-9]{4,})+(?:[./_:,*|]{1,2}[0-9]{1,3})?")
+_EXPIRY = re.compile(r"0?[0-9]{2}(?:0[1-9]|1[0-2])")  # perhaps behind the digit that fills a byte
+_IN_ASCII = re.compile(rf"(?:3[0-9](?:20|2d|a0)?){{{DIGITS_SHOWN_MAX + 1},}}")
 _IN_HEX = re.compile(rf"[0-9]{{{DIGITS_SHOWN_MAX + 1},}}")
-
+# BCD that was read as text: characters whose code has two decimal digits, of which one at least is a
+# control character. Texts have none but line ends, tabs and the zeros that fill a field.
+_AS_TEXT = re.compile(r"[\x00-\x09\x10-\x19 -)0-9@-IP-Y`-ip-y\x80-\x89\x90-\x99]{6,}")
+_CONTROL = re.compile(r"[\x01-\x08\x10-\x19]")
 
 # An amount field has twelve digits. One that fills them is not an amount of this world, and could be part
 # of a card number.
@@ -34,7 +41,22 @@ def amount_minor(raw: bytes) -> int | None:
 
 def mask_text(text: str) -> str:
     """`text` with every number of more than ten digits replaced."""
-    return _IN_TEXT.sub(MASK, text)
+    text = _IN_GROUPS.sub(_unless_short, _IN_TEXT.sub(MASK, text))
+    if _CONTROL.search(text) is None:
+        return text
+    # As bytes again: CP437 has other characters than latin-1 above 7F, one for each byte.
+    try:
+        raw = text.encode("cp437").decode("latin-1")
+    except UnicodeEncodeError:
+        raw = text
+    for run in reversed([r for r in _AS_TEXT.finditer(raw) if _CONTROL.search(r.group())]):
+        text = text[: run.start()] + MASK + text[run.end() :]
+    return text
+
+
+def _unless_short(found: re.Match[str]) -> str:
+    text = found.group()
+    return MASK if sum(c.isdigit() for c in text) > DIGITS_SHOWN_MAX else text
 
 
 def mask_hex(digits: str) -> str:
@@ -45,15 +67,26 @@ def mask_hex(digits: str) -> str:
 
 def mask_identifier(digits: str) -> str:
     """Bytes in hex that name a card, an application or a token and may well consist of digits only:
-    replaced only where they are a card number, by its check digit."""
-    return _IN_HEX.sub(lambda run: MASK if _is_pan(run.group()) else run.group(), digits)
+    replaced only where they are a card number, by its check digit, perhaps with more digits behind it."""
+    if _IN_ASCII.search(digits):
+        text = bytes.fromhex(digits).decode("latin-1")
+        if mask_text(text) != text:
+            return MASK
+    # A registered application begins with a letter (ISO/IEC 7816-5): only a whole number counts there.
+    is_pan = _is_pan if digits[:1].isalpha() else _begins_with_pan
+    return _IN_HEX.sub(lambda run: MASK if is_pan(run.group()) else run.group(), digits)
 
 
 def _is_pan(run: str) -> bool:
     candidates = {run, run.lstrip("0"), run.strip("0")}
-    if re.fullmatch("(3[0-9])+", run):
-        candidates.add(run[1::2])  # ASCII
     return any(len(digits) in PAN_DIGITS and _luhn(digits) for digits in candidates)
+
+
+def _begins_with_pan(run: str) -> bool:
+    """The number alone, or with the expiry date behind it, as tracks have it."""
+    digits = run.lstrip("0")
+    followed = (n for n in PAN_DIGITS if _EXPIRY.match(digits, n) is not None)
+    return _is_pan(run) or any(_luhn(digits[:size]) for size in followed)
 
 
 def _luhn(digits: str) -> bool:
