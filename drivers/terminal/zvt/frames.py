@@ -79,6 +79,9 @@ class _At(Enum):
     DRAIN = auto()  # after a bad block: silence for T1, then one NAK
 
 
+_IN_BLOCK = frozenset({_At.BODY, _At.BODY_DLE, _At.CRC})
+
+
 class Link:
     """`send` one block at a time; feed `receive` and `on_time`; write `take_output` to the line."""
 
@@ -183,9 +186,14 @@ class Link:
             if self._at is not _At.IDLE_DLE:
                 self._output.append(NAK)
             self._at, self._gap_at = _At.IDLE, None
-        if self._ack_at is not None and now >= self._ack_at:
-            return self._repeat(now)
-        return []
+        if self._ack_at is None or now < self._ack_at:
+            return []
+        if self._gap_at is not None and self._at in _IN_BLOCK:
+            # In the middle of a block of theirs, behind which the ACK may come, or which tells by itself
+            # that ours arrived. A block has a longest length, so this does not go on for ever.
+            self._ack_at = self._gap_at
+            return []
+        return self._repeat(now)
 
     def _byte(self, byte: int, now: int) -> list[LinkEvent]:
         if self._at is _At.IDLE:

@@ -273,6 +273,41 @@ def test_a_refusal_late_in_t2_does_not_prolong_it() -> None:
     assert link.next_deadline() == T2_MS
 
 
+def test_t2_waits_for_the_end_of_a_block_that_is_arriving() -> None:
+    """The ACK is behind it, or was lost and the block says as much. A send in the middle of it would be a
+    second one for nothing."""
+    link = Link()
+    link.begin(COMMAND, 0)
+    link.take_output()
+    data = frame(OK)
+    link.receive(data[:4], T2_MS - 10)
+    assert link.on_time(T2_MS) == []
+    assert link.take_output() == b""
+    assert link.next_deadline() == T2_MS - 10 + T1_MS
+    assert link.receive(data[4:], T2_MS + 5) == [Delivered(), Received(OK)]
+    assert link.take_output() == ACK
+
+
+def test_t2_does_not_wait_for_a_block_that_stops() -> None:
+    link = Link()
+    link.begin(COMMAND, 0)
+    link.take_output()
+    link.receive(frame(OK)[:4], T2_MS - 10)
+    link.on_time(T2_MS)
+    assert link.on_time(T2_MS - 10 + T1_MS) == []
+    assert link.take_output() == NAK + frame(COMMAND)
+
+
+def test_t2_does_not_wait_for_noise() -> None:
+    for noise in (b"\x10", b"\x10\x02\x10\x99"):
+        link = Link()
+        link.begin(COMMAND, 0)
+        link.take_output()
+        link.receive(noise, T2_MS - 10)
+        link.on_time(T2_MS)
+        assert link.take_output() == frame(COMMAND), noise
+
+
 def test_an_ack_in_many_pieces_of_noise() -> None:
     link = Link()
     link.begin(COMMAND, 0)
