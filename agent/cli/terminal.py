@@ -70,7 +70,7 @@ def _print_status(found: Answer) -> None:
     elif found["ready"]:
         state = "ready"
     else:
-        state = f"not ready: {found['status_text']} ({found['status_code']})"
+        state = f"not ready: {found['status_text']} ({found['status_code'].upper()})"
     click.echo(f"Terminal {name}: {state}")
     if found["trouble"]:
         click.echo(f"  {found['trouble']}")
@@ -150,8 +150,10 @@ def read_card(given: Given, as_json: bool, timeout_s: int) -> None:
 
         return {"terminal": bench.name or None} | card_json(await _wait_for_card(bench, timeout_s))
 
-    click.echo(f"Hold a card to the reader, within {timeout_s} s ...", err=True)
-    found = at_terminal(given, "read_card", work, answer_s=timeout_s, timeout_s=timeout_s)
+    prompt = f"Hold a card to the reader, within {timeout_s} s ..."
+    found = at_terminal(
+        given, "read_card", work, answer_s=timeout_s, prompt=prompt, timeout_s=timeout_s
+    )
     if as_json:
         print_json(found)
     elif not found["card"]:
@@ -182,7 +184,8 @@ _KINDS = {
 
 
 def _card_text(found: Answer) -> str:
-    words = [_KINDS[CardKind(found["kind"])]]
+    name = " ".join(str(part) for part in (found["brand"], found["last4"]) if part)
+    words = [_KINDS[CardKind(found["kind"])] + (f" {name}" if name else "")]
     if found["hmac"]:
         words.append(f"known again by its token (HMAC {found['hmac']}...)")
     elif found["token"]:
@@ -311,7 +314,7 @@ def _print_day(found: Answer) -> None:
         click.echo(f"The day of terminal {found['terminal']} is closed.")
         _print_totals(found["totals"])
         return
-    code = f" ({found['code']})" if found["code"] else ""
+    code = f" ({found['code'].upper()})" if found["code"] else ""
     why = f"{found['why']}{code}"
     if found["outcome"] == "refused":
         click.echo(f"The terminal refused: {why}. Nothing was closed.", err=True)
@@ -328,6 +331,9 @@ def _print_day(found: Answer) -> None:
 def _print_totals(totals: Answer | None) -> None:
     if totals is None or totals["total_minor"] is None:
         click.echo("It reported no totals.")
+        return
+    if not totals["brands"] and not totals["total_minor"]:
+        click.echo("The batch was empty.")
         return
     currency = totals["currency"]
     rows = [["BRAND", "BOOKINGS", currency]]

@@ -122,17 +122,19 @@ def _checked(given: Given) -> Given:
 
 
 def at_terminal(
-    given: Given, do: str, work: Work, *, answer_s: float = 0.0, **request: Any
+    given: Given, do: str, work: Work, *, answer_s: float = 0.0, prompt: str = "", **request: Any
 ) -> Answer:
     """Ask the running service to `do`, or, when none runs, do `work` here. `answer_s`: how long the
-    answer may take on top of a usual one."""
+    answer may take on top of a usual one. `prompt`: said when it begins."""
     if given.port is None:
+        if prompt and control_path(given.state).exists():
+            click.echo(prompt, err=True)
         found = _through_service(given, do, answer_s, request)
         if found is not None:
             return found
-        return _alone(given, work, *_configured(given))
+        return _alone(given, work, prompt, *_configured(given))
     _leave_to_service(given)
-    return _alone(given, work, *_named(given))
+    return _alone(given, work, prompt, *_named(given))
 
 
 def _through_service(given: Given, do: str, answer_s: float, request: Answer) -> Answer | None:
@@ -237,18 +239,20 @@ def _password(given: Given, point: TerminalPoint | None) -> Secret:
         raise fail(f"{error}{other}", BAD_CONFIG) from None
 
 
-def _alone(given: Given, work: Work, name: str, protocol: str, spec: TerminalSpec) -> Answer:
+def _alone(
+    given: Given, work: Work, prompt: str, name: str, protocol: str, spec: TerminalSpec
+) -> Answer:
     from agent.ledger import LedgerError
     from agent.station.day_end import DayEndRefused
 
     try:
-        return asyncio.run(_at_bench(given.state, work, name, protocol, spec))
+        return asyncio.run(_at_bench(given.state, work, prompt, name, protocol, spec))
     except (DayEndRefused, DeviceUnavailable, LedgerError, ValueError) as error:
         raise fail(str(error)) from None  # ValueError: settings that the driver refuses
 
 
 async def _at_bench(
-    state: Path, work: Work, name: str, protocol: str, spec: TerminalSpec
+    state: Path, work: Work, prompt: str, name: str, protocol: str, spec: TerminalSpec
 ) -> Answer:
     from agent.ports import DriverEnv
     from agent.station.clock import SystemClock
@@ -259,6 +263,8 @@ async def _at_bench(
     async with _ledger(state) as ledger:
         try:
             identity = await terminal.connect()
+            if prompt:
+                click.echo(prompt, err=True)
             return await work(Bench(name, protocol, spec, terminal, identity, ledger))
         finally:
             await terminal.close()

@@ -19,11 +19,13 @@ class CardKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Card:
     """A card that was read without any amount. `token` is the terminal's own token or the UID: it is
-    compared as an HMAC only and never stored, logged or shown (design §2 rule 10)."""
+    compared as an HMAC only and never stored, logged or shown (design §2 rule 10). `details`: card_name
+    and card_last4, where the terminal says them before any amount."""
 
     kind: CardKind
     token: bytes | None = field(default=None, repr=False)
     max_hold: Money | None = None
+    details: Mapping[str, int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,10 +63,13 @@ def card_json(card: Card | None, mac: bytes | None = None) -> dict[str, Any]:
     """`token`: whether the terminal gave one to know the card again by. `hmac`: its first digits under
     the station's key, None where there is no token or no key."""
     if card is None:
-        return {"card": False, "kind": None, "token": None, "hmac": None, "max_hold_minor": None}
+        keys = ("kind", "brand", "last4", "token", "hmac", "max_hold_minor")
+        return {"card": False} | dict.fromkeys(keys)
     return {
         "card": True,
         "kind": str(card.kind),
+        "brand": card.details.get("card_name"),
+        "last4": card.details.get("card_last4"),
         "token": card.token is not None,
         "hmac": None if mac is None else mac[:MAC_SHOWN_BYTES].hex(),
         "max_hold_minor": None if card.max_hold is None else card.max_hold.amount_minor,

@@ -18,6 +18,7 @@ from drivers.terminal.zvt.mask import (
     mask_text,
 )
 
+CARD_FACTS = ("card_name", "card_last4")
 DIGITS_MAX = 8  # of a terminal id; receipts, traces, dates and times have fewer
 
 
@@ -41,7 +42,8 @@ def card(apdu: Apdu, currency: str) -> Card | None:
     """The 04 0F of 06 C0. None unless it says that a card was read."""
     if apdu.get("result") != 0:
         return None
-    return Card(CardKind(classify(apdu)), _token(apdu), _max_hold(apdu, currency))
+    told = {key: value for key, value in _details(apdu).items() if key in CARD_FACTS}
+    return Card(CardKind(classify(apdu)), _token(apdu), _max_hold(apdu, currency), told)
 
 
 def _token(apdu: Apdu) -> bytes | None:

@@ -101,7 +101,7 @@ def test_a_terminal_that_wants_something(place: Place) -> None:
     place.terminal.eod_due = True
     answer = place.terminal_verb("status")
     assert answer.code == 1
-    assert "Terminal t1: not ready: end of day due (f0)" in answer.out
+    assert "Terminal t1: not ready: end of day due (F0)" in answer.out
     assert "  next      close the batch: `voltill terminal end-of-day`" in answer.out
 
 
@@ -173,6 +173,7 @@ def test_end_of_day(place: Place) -> None:
     total = closed.out.splitlines()[3].split()
     assert total == ["total", "1", f"{cost // 100}.{cost % 100:02d}"]
     assert place.terminal.amounts("end_of_day") == [cost]
+    assert "The batch was empty." in place.terminal_verb("end-of-day", "--yes").out
     empty = place.terminal_verb("end-of-day", "--json")
     assert empty.code == 0 and empty.json["totals"]["total_minor"] == 0
     told = place.call("status", "--state", place.past.state, "--json").json["ends_of_day"]
