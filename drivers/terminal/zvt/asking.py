@@ -15,6 +15,7 @@ from drivers.terminal.zvt.channel import Channel, Ran
 from drivers.terminal.zvt.decode import open_receipts
 from drivers.terminal.zvt.joining import Joining
 from drivers.terminal.zvt.profile import Profile
+from drivers.terminal.zvt.text import fit
 from drivers.terminal.zvt.troubles import unusable
 
 ENQUIRY_TRIES = 2  # 06 1E B8 without any receipt says nothing; once more
@@ -72,7 +73,9 @@ class Asking:
         """06 E0. A terminal that has no display, or is busy with itself, shows nothing."""
         if self._joining.excused and not self._channel.registered:
             return
-        ran = await self._joining.ask(commands.display(lines, hold_s), "display")
+        charset = self._profile.charset
+        fitted = fit(lines, self._profile.display_columns, charset)
+        ran = await self._joining.ask(commands.display(fitted, hold_s, charset), "display")
         if isinstance(ran.outcome, o.Broken):
             raise self._unusable("display text", ran)
 

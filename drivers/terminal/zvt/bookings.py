@@ -42,13 +42,15 @@ def as_told(told: Money | None) -> Money | None:
 @dataclass(frozen=True, slots=True)
 class Booking:
     """`name`: of its sequence. `ref`: the hold or booking it is about. `amount`: how its result is to be
-    read. `driver_waits`: somebody stands at the terminal for it."""
+    read. `driver_waits`: somebody stands at the terminal for it. `goods`: how far the goods are that it
+    is for, and the evidence with what is charged then."""
 
     apdu: Apdu
     name: str
     ref: HoldRef | None = None
     amount: Amount = as_told
     driver_waits: bool = False
+    goods: Callable[[Evidence], tuple[o.Decision, Evidence]] | None = None
 
 
 class Bookings:
@@ -67,7 +69,7 @@ class Bookings:
     async def book(self, booking: Booking, keep: Keep) -> Outcome:
         kept: Evidence | None = None
 
-        async def store(apdu: Apdu) -> bool:
+        async def store(apdu: Apdu) -> o.Decision:
             nonlocal kept
             found = self._evidence(apdu, booking)
             if found is None:
@@ -75,10 +77,15 @@ class Bookings:
                     "evidence_refused", level="error", id="TRM-012", terminal=self._spec.id
                 )
                 return False
+            decision: o.Decision = True
+            if booking.goods is not None:
+                decision, found = booking.goods(found)
+            if decision is False or isinstance(decision, o.Later):
+                return decision
             if await keep(found) is not Verdict.STORED:
                 return False
             kept = found
-            return True
+            return decision
 
         try:
             async with self._turns.at(Rank.MONEY):

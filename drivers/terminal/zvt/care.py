@@ -4,7 +4,7 @@ what changes the terminal's books or settings is done on their order alone, neve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from agent.ports import DriverEnv, TerminalSpec, Upkeep, UpkeepReport
@@ -16,10 +16,12 @@ from drivers.terminal.zvt.channel import Channel, Ran
 from drivers.terminal.zvt.joining import Joining
 from drivers.terminal.zvt.mask import mask_text
 from drivers.terminal.zvt.profile import Profile
+from drivers.terminal.zvt.transfer import Files
 from drivers.terminal.zvt.troubles import unusable
 
 UNKNOWN_COMMAND = 0x83
 TID_DIGITS = 8
+FILE_ID_MAX = 0xFF  # tag 1D is one byte
 # After these the terminal begins anew: it may be away for a while, and has to be registered again.
 RESTARTING = frozenset({Upkeep.RESET, Upkeep.FACTORY_RESET})
 _FEIG = frozenset({Upkeep.DEVICE_INFO, Upkeep.FACTORY_RESET, Upkeep.WRITE_FILE, Upkeep.CONFIGURE})
@@ -34,7 +36,7 @@ class Task:
 
     apdu: Apdu
     name: str
-    files: Mapping[int, bytes] = field(default_factory=dict)
+    files: Files | None = None
 
 
 class Care:
@@ -68,6 +70,7 @@ class Care:
             Upkeep.CLOSE_CARD_SESSION: lambda _: Task(
                 commands.close_card_session(), "close_card_session"
             ),
+            Upkeep.WRITE_FILE: self._write_file,
             Upkeep.CONFIGURE: self._configure,
             Upkeep.FACTORY_RESET: lambda _: self._secret("feig_reset"),
             Upkeep.LOG_OFF: lambda _: Task(commands.log_off(), "log_off"),
@@ -86,7 +89,7 @@ class Care:
             return UpkeepReport(task, False, f"{UNKNOWN_COMMAND:02x}", lacks)
         if task is Upkeep.BAUD:
             return self._report(task, await self._joining.change_rate(given.number("baud")))
-        ran = await self._joining.ask(made.apdu, made.name)
+        ran = await self._joining.ask(made.apdu, made.name, files=made.files)
         report = self._report(task, ran)
         if report.done:
             return await self._after(report, ran, given)
@@ -182,6 +185,16 @@ class Care:
             raise ValueError(f"tid {tid}; expected {TID_DIGITS} digits")
         return Task(commands.set_tid(self._spec.password, tid), "set_tid")
 
+    def _write_file(self, given: _Values) -> Task:
+        file_id, data = given.number("file_id"), given.data("data")
+        if not 0 <= file_id <= FILE_ID_MAX or not data:
+            raise ValueError(
+                f"file_id is {file_id} with {len(data)} bytes; expected 0 to 255, some bytes"
+            )
+        files = Files({file_id: data}, self._profile.max_apdu)
+        command = commands.write_file(self._spec.password, files.sizes)
+        return Task(command, "write_file", files)
+
     def _configure(self, given: _Values) -> Task:
         settings = [(name, bytes.fromhex(value)) for name, value in given.texts("settings")]
         own = ("ff40", bytes.fromhex(self._spec.password))
@@ -210,6 +223,12 @@ class _Values:
         value = self._take(name, None)
         if not isinstance(value, bool):
             raise ValueError(f"{self._task}: {name} is {value!r}; expected true or false")
+        return value
+
+    def data(self, name: str) -> bytes:
+        value = self._take(name, None)
+        if not isinstance(value, bytes):
+            raise ValueError(f"{self._task}: {name} is no bytes")
         return value
 
     def texts(self, name: str) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from drivers.terminal.zvt.frames import LinkEvent
 from drivers.terminal.zvt.links import AnyLink
 from drivers.terminal.zvt.outcomes import (
     Asked,
+    Decision,
     DialogueEvent,
     Evidence,
     Outcome,
@@ -21,7 +22,7 @@ from drivers.terminal.zvt.outcomes import (
     Told,
 )
 
-Store = Callable[[Apdu], Awaitable[bool]]
+Store = Callable[[Apdu], Awaitable[Decision]]
 
 # Evidence whose dialogue is already over is still worth having: the store is given this long to finish.
 STORE_S = 5.0
@@ -46,7 +47,7 @@ class Drive:
         self._dialogue, self._store, self._wake = dialogue, store, wake
         self.told: list[Told] = []
         self._outcome: Outcome | None = None
-        self._storing: asyncio.Future[bool] | None = None
+        self._storing: asyncio.Future[Decision] | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
 

@@ -14,6 +14,7 @@ from drivers.terminal.zvt.channel import NOT_REGISTERED, Channel, Ran
 from drivers.terminal.zvt.codes import TEMPORARY
 from drivers.terminal.zvt.profile import Profile
 from drivers.terminal.zvt.sequences import SEQUENCES
+from drivers.terminal.zvt.transfer import Files
 from drivers.terminal.zvt.troubles import registration_refused, unusable, wrong_currency
 
 WRONG_CURRENCY = 0x6F
@@ -82,14 +83,17 @@ class Joining:
         )
         return self._known
 
-    async def ask(self, command: Apdu, name: str, *, extra_ms: int = 0) -> Ran:
+    async def ask(
+        self, command: Apdu, name: str, *, extra_ms: int = 0, files: Files | None = None
+    ) -> Ran:
         """A command that moves no money. One that the terminal refuses because it has forgotten its
         registration is asked again after a new one."""
-        ran = await self._channel.run(command, SEQUENCES[name], extra_ms=extra_ms)
+        sequence = SEQUENCES[name]
+        ran = await self._channel.run(command, sequence, extra_ms=extra_ms, files=files)
         if ran.code != NOT_REGISTERED or not self._channel.usable:
             return ran
         await self.register()
-        return await self._channel.run(command, SEQUENCES[name], extra_ms=extra_ms)
+        return await self._channel.run(command, sequence, extra_ms=extra_ms, files=files)
 
     # --- status -----------------------------------------------------------------------------------
 

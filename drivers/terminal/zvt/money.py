@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.ports import HoldRef, Keep, Outcome, Reason, Refused, TerminalSpec
+from agent.ports import Handover, HoldRef, Keep, Outcome, Reason, Refused, TerminalSpec
 from agent.values import Money
 from drivers.terminal.zvt import codes, commands
 from drivers.terminal.zvt.bookings import Amount, Booking, Bookings, as_told
+from drivers.terminal.zvt.goods import GOODS_WAIT_S, GOODS_WAITS_MAX, Goods
 from drivers.terminal.zvt.profile import Profile
 
 TOO_SMALL = 0xC8
@@ -88,6 +89,21 @@ class MoneyVerbs:
         self._check(amount)
         command = commands.refund(self._spec.password, amount, self._profile)
         return await self._bookings.book(Booking(command, "refund", driver_waits=True), keep)
+
+    # --- at once ----------------------------------------------------------------------------------
+
+    async def pay(self, amount: Money, reference: str, keep: Keep, goods: Handover) -> Outcome:
+        """06 01, and the word on the goods to each of its 04 0F (PA00P015, vending machines)."""
+        self._check(amount)
+        refused = self._too_small(amount)
+        if refused is not None:
+            return refused
+        waits = GOODS_WAITS_MAX if self._profile.vending_wait else None
+        wait_s = None if waits is None else GOODS_WAIT_S
+        command = commands.payment(amount, reference, self._profile, wait_s=wait_s, waits_max=waits)
+        handed = Goods(goods, self._profile, GOODS_WAITS_MAX)
+        booking = Booking(command, "payment", driver_waits=True, goods=handed.decide)
+        return await self._bookings.book(booking, keep)
 
     # --- the day ----------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from agent.ports import (
     DeviceUnavailable,
     DriverEnv,
     EodHolds,
+    Handover,
     HoldRef,
     Keep,
     LastResult,
@@ -60,9 +61,10 @@ class ZvtTerminal:
         self._care = Care(spec, env, profile, self._channel, self._joining)
         self._money = money = MoneyVerbs(spec, profile, bookings)
         self.eod_open_holds = EodHolds(profile.eod_open_holds)
+        self.least_amount_minor = profile.min_amount_minor
         # A capability is there, for `isinstance`, where the profile says that the terminal has it.
         if profile.extension != "none":
-            self.increment = money.increment
+            self.increment, self.increment_reports = money.increment, profile.extension
         if profile.refund:
             self.refund = money.refund
         if profile.reversal != "none":
@@ -107,6 +109,9 @@ class ZvtTerminal:
 
     async def release_foreign(self, ref: HoldRef, held: Money, keep: Keep) -> Outcome:
         return await self._money.release_foreign(ref, held, keep)
+
+    async def pay(self, amount: Money, reference: str, keep: Keep, goods: Handover) -> Outcome:
+        return await self._money.pay(amount, reference, keep, goods)
 
     async def end_of_day(self, keep: Keep) -> Outcome:
         return await self._money.end_of_day(keep)
