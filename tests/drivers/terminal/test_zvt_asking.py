@@ -108,9 +108,10 @@ def test_texts_on_the_display(run: Any) -> None:
         await b.driver.show(["0,59 €/kWh", "x" * 60, "Grüße"] + ["more"] * 9, hold_s=999)
         shown = b.peer.heard[0]
         assert shown.startswith(h("06e0"))
-        assert shown[3:].startswith(b"\xf0\xff\xf1\xf1\xf20,59 EUR/kWh\xf2\xf4\xf0" + b"x" * 40)
+        assert shown[3:].startswith(b"\xf0\xff\xf1\xf1\xf20,59 EUR/kWh\xf2\xf2\xf4" + b"x" * 24)
         assert b"Gr\x81\xe1e" in shown
-        assert shown.count(b"more") == 5
+        assert shown.count(b"x") == 60, "what is too wide goes on below"
+        assert shown.count(b"more") == 3
         b.peer.scripts["06e0"] = [h("848300")]
         await b.driver.show(["refused, and no matter"])
 

@@ -1,7 +1,9 @@
-"""A profile is no wish list: every command can be built with every profile."""
+"""A profile is no wish list: every command can be built with every profile, and every setting is read."""
 
+import ast
 import inspect
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,19 @@ from drivers.terminal.zvt import commands
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.codec import decode, encode
 from drivers.terminal.zvt.profile import load_profile, names
+from drivers.terminal.zvt.profile_schema import SETTINGS
 from drivers.terminal.zvt.sequences import SEQUENCES
+
+ROOT = Path(__file__).parents[3]
+# What only the station, a technician or the page reads.
+NOT_FOR_THE_DRIVER = {
+    "baud": "the configuration names the line's own rate; this is the factory's",
+    "framing": "as baud",
+    "tcp_port": "the configuration names the address",
+    "prints": "config_byte tells the terminal; loading a profile sees that both agree",
+    "print_before_status": "for a person: the driver takes either order",
+    "scheduled_reboot": "for a person who reads why the terminal went away",
+}
 
 # What commands are made of beside the profile.
 SAMPLES: dict[str, object] = {
@@ -62,3 +76,25 @@ def test_every_command_can_be_built(name: str) -> None:
         made = getattr(commands, command)(**values)
         assert len(encode(made)) <= profile.max_apdu, command
         assert decode(encode(made)).command == made.command, command
+
+
+def reads(path: Path) -> set[str]:
+    """Settings that this module takes from something called a profile."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr in SETTINGS:
+            owner = node.value
+            name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+            if name.lstrip("_") == "profile":
+                found.add(node.attr)
+    return found
+
+
+def test_every_setting_is_read_by_the_driver() -> None:
+    used = set[str]()
+    for path in sorted((ROOT / "drivers" / "terminal" / "zvt").glob("*.py")):
+        if not path.name.startswith(("profile", "page")):
+            used |= reads(path)
+    assert set(SETTINGS) - used - set(NOT_FOR_THE_DRIVER) == set(), "settings that change nothing"
+    assert not used & set(NOT_FOR_THE_DRIVER), "read after all; take them off the list"
+    assert set(NOT_FOR_THE_DRIVER) <= set(SETTINGS)
