@@ -11,8 +11,13 @@ from __future__ import annotations
 import re
 
 from drivers.terminal.zvt.codec import apdu_length
-from drivers.terminal.zvt.mask import AMOUNT_BYTES, DIGITS_SHOWN_MAX, MASK, amount_minor
-from drivers.terminal.zvt.mask import mask_identifier as identifier_text
+from drivers.terminal.zvt.mask import (
+    AMOUNT_BYTES,
+    DIGITS_SHOWN_MAX,
+    PAN_DIGITS,
+    amount_minor,
+    mask_identifier,
+)
 from drivers.terminal.zvt.messages import MESSAGES, Message, Part
 from drivers.terminal.zvt.primitives import Malformed, Value, ascii_text, charset_text, zero_ended
 from drivers.terminal.zvt.tables import (
@@ -28,6 +33,7 @@ from drivers.terminal.zvt.tables import (
 
 # The nibble with which terminals mask digits (PA00P015, BMP 22).
 HIDDEN = 0xEE
+MASK = b"*"  # in texts
 HIDDEN_EXPIRY = (
     b"\x99\x99"  # what a terminal sends that does not tell it; it stays a date for readers
 )
@@ -38,12 +44,19 @@ SECRET_TAGS = frozenset({"1f14", "4c", "ff40"})
 SECRET_BMPS = frozenset({"password_bmp"})
 SECRET_PARTS = frozenset({"password"})
 TEXT_SHOWS = (charset_text, zero_ended, ascii_text)
-TOTALS_HEAD, TOTALS_EACH = 4, 7  # receipt numbers, then for each brand one byte and an amount
+# Receipt numbers, then for each of seven brands one byte and an amount.
+TOTALS_HEAD, TOTALS_EACH, TOTALS_BYTES = 4, 7, 53
 STATUS_ENQUIRY, SYSTEM_INFORMATION = "0501", "0fa1"
 
-# As in mask.py, for bytes of any character set: a no-break space is A0, FF or C2 A0.
-_TEXT_NUMBER = re.compile(rb"[0-9](?:[ \xa0\xc2\xff-]{0,4}[0-9]){%d,}" % DIGITS_SHOWN_MAX)
+# As in mask.py, but for bytes of any character set: a no-break space is A0, FF or C2 A0.
+_NUMBER = re.compile(rb"[0-9](?:[ \xa0\xc2\xff-]{0,4}[0-9]){%d,}" % DIGITS_SHOWN_MAX)
+_GROUPS = re.compile(rb"[0-9]+(?:[./_:,*|]{1,2}[0-9]{4,})+(?:[./_:,*|]{1,2}[0-9]{1,3})?")
+_DIGIT = re.compile(rb"[0-9]")
 _NIBBLES = re.compile(rf"[0-9]{{{DIGITS_SHOWN_MAX + 1},}}")
+# In BCD where text should be there are bytes that no text has; 14 is none of these, it begins a line in
+# large letters. Letters above 7F need a check digit beside them.
+_CONTROL = re.compile(rb"[\x01-\x09\x10-\x13\x15-\x19]")
+_HIGH = re.compile(rb"[\x80-\xff]")
 
 
 class _Unreadable(Exception):
@@ -70,19 +83,47 @@ def redacted(apdu: bytes, after: str | None = None) -> bytes:
 
 def unknown(value: bytes) -> bytes:
     """Bytes of which nobody knows what they mean: BCD and ASCII digits alike are decimal nibbles."""
-    digits = _NIBBLES.sub(lambda run: "e" * len(run.group()), value.hex())
+    digits = _NIBBLES.sub(lambda run: "e" * len(run.group()), _numbers(value).hex())
     return bytes.fromhex(digits)
 
 
 def text(value: bytes) -> bytes:
-    """Digits of long numbers in a text; a text that is a packed card number, too."""
-    hidden = _TEXT_NUMBER.sub(lambda run: re.sub(rb"[0-9]", MASK.encode(), run.group()), value)
-    return identifier(hidden)
+    """Long numbers, in groups or not, and what is packed digits instead of text."""
+    clean = _numbers(value)
+    digits = clean.hex()
+    for run in _NIBBLES.finditer(digits):
+        at = run.start() // 2
+        packed = clean[at : (run.end() + 1) // 2]
+        if _CONTROL.search(packed) or (_HIGH.search(packed) and _has_number(run.group())):
+            clean = clean[:at] + MASK * len(packed) + clean[at + len(packed) :]
+    return clean
+
+
+def _has_number(digits: str) -> bool:
+    """A card number, from one byte's beginning on, by its check digit."""
+    windows = (digits[at : at + size] for at in range(0, len(digits), 2) for size in PAN_DIGITS)
+    return any(
+        len(window) in PAN_DIGITS and mask_identifier(window) != window for window in windows
+    )
+
+
+def _numbers(value: bytes) -> bytes:
+    return _GROUPS.sub(_unless_short, _NUMBER.sub(_stars, value))
+
+
+def _stars(run: re.Match[bytes]) -> bytes:
+    return _DIGIT.sub(MASK, run.group())
+
+
+def _unless_short(run: re.Match[bytes]) -> bytes:
+    """Dates and times are groups of digits, too."""
+    return _stars(run) if len(_DIGIT.findall(run.group())) > DIGITS_SHOWN_MAX else run.group()
 
 
 def identifier(value: bytes) -> bytes:
-    """Only where it is a card number by its check digit."""
-    return value if identifier_text(value.hex()) == value.hex() else unknown(value)
+    """Of a card or an application: only where it is a card number by its check digit."""
+    is_clean = mask_identifier(value.hex()) == value.hex() and _numbers(value) == value
+    return value if is_clean else bytes([HIDDEN]) * len(value)
 
 
 def amount(value: bytes) -> bytes:
@@ -103,7 +144,7 @@ def _card(card: Card, value: bytes) -> bytes:
 
 def _totals(value: bytes) -> bytes:
     """BMP 60: its amounts stand next to each other, digit to digit."""
-    if (len(value) - TOTALS_HEAD) % TOTALS_EACH:
+    if len(value) != TOTALS_BYTES:
         return unknown(value)
     clean = value[:TOTALS_HEAD]
     for at in range(TOTALS_HEAD, len(value), TOTALS_EACH):
@@ -137,7 +178,7 @@ def _data(command: str, data: bytes, after: str | None) -> bytes:
     rest = data[at:]
     if message.raw is None:
         return parts + _fields(rest)
-    return parts + (text(rest) if message.raw == "text" else unknown(text(rest)))
+    return parts + (text(rest) if message.raw == "text" else unknown(rest))
 
 
 def _parts(parts: tuple[Part, ...], data: bytes) -> tuple[bytes, int]:
@@ -171,17 +212,18 @@ def _number(digits: bytes) -> int:
 
 def _fields(data: bytes) -> bytes:
     """Bitmaps; behind one that nobody knows nothing can be told apart."""
-    clean, at = b"", 0
+    clean, at, value_at = b"", 0, 0
     while at < len(data):
         bmp = BMPS.get(data[at])
         if bmp is None:
-            return clean + unknown(data[at:])
+            # A number may have begun in the field before, where there was too little room for it.
+            return clean[:value_at] + unknown(clean[value_at:] + data[at:])
         head, size = _span(bmp, data, at + 1)
         value = data[head : head + size]
         if len(value) < size:
             raise _Unreadable
         clean += data[at:head] + (_tags(value) if bmp.form is Form.TLV else _field(bmp, value))
-        at = head + size
+        at, value_at = head + size, head
     return clean
 
 
