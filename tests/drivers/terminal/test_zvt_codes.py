@@ -1,10 +1,13 @@
 """Codes: each has a meaning, somebody who can do something, and words for the driver."""
 
+from typing import Any
+
 import pytest
+from support.zvt_bench import Bench, h
 
 from agent.driver_ui import LANGUAGES, Display, screens
 from agent.driver_ui.words import WORDS, say
-from agent.ports import Need, Reason
+from agent.ports import Need, Reason, Refused
 from drivers.terminal.zvt.codes import (
     CODES,
     HOST_CODES,
@@ -115,6 +118,21 @@ def test_who_can_do_something() -> None:
             assert refusal(code).fix is Fix.DRIVER, hex(code)
         if refusal(code).reason is Reason.TRY_LATER:
             assert refusal(code).fix is Fix.LATER, hex(code)
+
+
+@pytest.mark.parametrize(
+    ("code", "key"), [("78", "card_expired"), ("05", "declined"), ("f0", "day_closing")]
+)
+def test_a_refused_hold_carries_its_words(run: Any, code: str, key: str) -> None:
+    async def case(b: Bench) -> None:
+        await b.linked()
+        b.peer.scripts["0622"] = [h("800000"), h(f"061e01{code}")]
+        outcome = await b.hold()
+        assert isinstance(outcome, Refused)
+        assert (outcome.code, outcome.key) == (code, key)
+        assert outcome.reason is refusal(int(code, 16)).reason
+
+    run(case)
 
 
 def test_codes_nobody_knows() -> None:
