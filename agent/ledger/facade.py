@@ -14,8 +14,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from agent.ledger.ballast import Ballast
 from agent.ledger.errors import LedgerError, LedgerOverloaded
-from agent.ledger.ledger import Ledger
+from agent.ledger.ledger import Ledger, new_chain_id
 from agent.ledger.rows import (
     AckResult,
     Append,
@@ -57,14 +58,14 @@ class AsyncLedger:
         create: bool = True,
         executor: Executor | None = None,
         new_chain: Callable[[], str] | None = None,
+        ballast: Ballast | None = None,
     ) -> AsyncLedger:
         """As Ledger.open, on the ledger's thread; one is started when no `executor` is given."""
         thread = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
 
         def work() -> Ledger:
-            if new_chain is None:
-                return Ledger.open(path, station, create=create)
-            return Ledger.open(path, station, create=create, new_chain=new_chain)
+            chain = new_chain or new_chain_id
+            return Ledger.open(path, station, create=create, new_chain=chain, ballast=ballast)
 
         try:
             ledger = await asyncio.get_running_loop().run_in_executor(thread, work)
@@ -199,6 +200,14 @@ class AsyncLedger:
     async def checkpoint(self) -> int:
         return await self._call(self._ledger.checkpoint)
 
+    @property
+    def full(self) -> bool:
+        """No new session may begin: the disk has no room for ending it."""
+        return self._ledger.full
+
+    async def look_for_room(self) -> bool:
+        return await self._call(self._ledger.look_for_room)
+
     async def events(self, session_id: str) -> list[EventRow]:
         return await self._call(lambda: self._ledger.events(session_id))
 
@@ -217,8 +226,10 @@ class AsyncLedger:
     async def record_of(self, session_id: str) -> list[RecordRow]:
         return await self._call(lambda: self._ledger.record_of(session_id))
 
-    async def unacked(self, limit: int, after_seq: int = 0) -> list[RecordRow]:
-        return await self._call(lambda: self._ledger.unacked(limit, after_seq))
+    async def unacked(
+        self, limit: int, after_seq: int = 0, chain: str | None = None
+    ) -> list[RecordRow]:
+        return await self._call(lambda: self._ledger.unacked(limit, after_seq, chain))
 
     async def outbox_status(self) -> OutboxStatus:
         return await self._call(self._ledger.outbox_status)

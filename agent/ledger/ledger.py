@@ -30,7 +30,7 @@ from agent.trust.chain import record_hash
 Done = TypeVar("Done")
 
 
-def _new_chain() -> str:
+def new_chain_id() -> str:
     return secrets.token_hex(16)
 
 
@@ -59,7 +59,7 @@ class Ledger(Reading):
         station: str | None,
         *,
         create: bool = True,
-        new_chain: Callable[[], str] = _new_chain,
+        new_chain: Callable[[], str] = new_chain_id,
         ballast: Ballast | None = None,
     ) -> Ledger:
         """Open or (with `create`) make the ledger of `station`; None opens whosever it is.

@@ -31,6 +31,8 @@ class Chain:
     id: str
     acked_through: int
     head_seq: int
+    pruned_through: int = 0  # some records up to here were forgotten: acked, and their time over
+    current: bool = True  # False: a gap has ended it
 
     @property
     def base(self) -> int:
@@ -40,18 +42,28 @@ class Chain:
 def chain_of(db: apsw.Connection, chain_id: str | None = None) -> Chain | None:
     """The chain of that id; the newest chain without one."""
     row = db.execute(
-        "SELECT n, id, acked_through FROM chain WHERE :id IS NULL OR id = :id"
-        " ORDER BY n DESC LIMIT 1",
+        "SELECT n, id, acked_through, pruned_through, n = (SELECT max(n) FROM chain) FROM chain"
+        " WHERE :id IS NULL OR id = :id ORDER BY n DESC LIMIT 1",
         {"id": chain_id},
     ).fetchone()
     if row is None:
         return None
-    n, name, acked = row
+    n, name, acked, pruned, current = row
     newest = db.execute(
         "SELECT max(id) FROM record WHERE id BETWEEN ? AND ?",
         (n * RECORDS_PER_CHAIN, (n + 1) * RECORDS_PER_CHAIN - 1),
     ).get
-    return Chain(n, name, acked, 0 if newest is None else newest % RECORDS_PER_CHAIN)
+    # Of a chain all of whose records were forgotten only the number is left.
+    head = pruned if newest is None else newest % RECORDS_PER_CHAIN
+    return Chain(n, name, acked, head, pruned, bool(current))
+
+
+def sending(db: apsw.Connection) -> Chain:
+    """The chain whose records go out now: the newest that has any, so that a back end learns of a gap
+    before it looks at what was salvaged from before it."""
+    chains = [row[0] for row in db.execute("SELECT id FROM chain ORDER BY n DESC")]
+    found = [chain for name in chains if (chain := chain_of(db, name)) is not None]
+    return next((chain for chain in found if waiting(db, chain)), found[0])
 
 
 def hash_at(db: apsw.Connection, chain: Chain, seq: int) -> str | None:
@@ -98,32 +110,42 @@ def unacked(db: apsw.Connection, chain: Chain, limit: int, after_seq: int) -> li
     return asked + fresh
 
 
-def status(db: apsw.Connection, chain: Chain) -> OutboxStatus:
-    counts = db.execute(
+def waiting(db: apsw.Connection, chain: Chain) -> int:
+    """How many records of a chain no signed ack covers, without the parked ones."""
+    through = chain.base + chain.acked_through
+    (asked, parked_ahead) = db.execute(
         "SELECT count(*) FILTER (WHERE code IS NULL AND record <= :through),"
-        " count(*) FILTER (WHERE code IS NOT NULL),"
         " count(*) FILTER (WHERE code IS NOT NULL AND record > :through)"
         " FROM outstanding WHERE record BETWEEN :base AND :last",
-        {
-            "through": chain.base + chain.acked_through,
-            "base": chain.base,
-            "last": chain.base + chain.head_seq,
-        },
-    ).fetchone()
-    assert counts is not None
-    asked, parked, parked_ahead = counts
-    waiting = chain.head_seq - chain.acked_through - parked_ahead + asked
-    first = unacked(db, chain, 1, 0) if waiting else []
+        {"through": through, "base": chain.base, "last": chain.base + chain.head_seq},
+    ).get
+    fresh = chain.head_seq - chain.acked_through
+    if not chain.current:  # numbers may be lost
+        fresh = db.execute(
+            "SELECT count(*) FROM record WHERE id > ? AND id <= ?",
+            (through, chain.base + chain.head_seq),
+        ).get
+    return int(fresh - parked_ahead + asked)
+
+
+def status(db: apsw.Connection) -> OutboxStatus:
+    """Of all chains; `oldest` and `chain` are of the one whose records go out now."""
+    chains = [row[0] for row in db.execute("SELECT id FROM chain ORDER BY n DESC")]
+    found = [chain for name in chains if (chain := chain_of(db, name)) is not None]
+    unacked_records = sum(waiting(db, chain) for chain in found)
+    out = sending(db)
+    first = unacked(db, out, 1, 0) if unacked_records else []
     oldest = None
     if first:
         row = db.execute(
             "SELECT r.utc_ms, r.boot_ms, b.id, r.quality FROM record r JOIN boot b ON b.n = r.boot"
             " WHERE r.id = ?",
-            (chain.base + first[0].seq,),
+            (out.base + first[0].seq,),
         ).fetchone()
         assert row is not None
         oldest = Stamp(row[0], row[1], row[2], Quality(row[3]))
-    return OutboxStatus(waiting, oldest, chain.acked_through, parked)
+    parked = db.execute("SELECT count(*) FROM outstanding WHERE code IS NOT NULL").get
+    return OutboxStatus(unacked_records, oldest, found[0].acked_through, parked, out.id)
 
 
 def apply(
@@ -138,7 +160,9 @@ def apply(
     """Mark what an ack covers. `asked_ms` is the time in the ack: an older ack that arrives late never
     cancels a newer request."""
     ours = hash_at(db, chain, through_seq)
-    if ours != digest:
+    # A record that is no longer here cannot be compared; the back end's signed word must do.
+    gone = ours is None and (not chain.current or through_seq <= chain.pruned_through)
+    if ours != digest and not gone:
         db.execute(
             "INSERT INTO fork(chain, seq, theirs, ours, asked_ms) SELECT ?, ?, ?, ?, ?"
             " WHERE NOT EXISTS (SELECT 1 FROM fork WHERE chain = ? AND seq = ? AND theirs = ?)",
@@ -146,8 +170,10 @@ def apply(
         )
         return AckResult(AckOutcome.FORK, chain.acked_through, our_hash=ours)
     before = _acked(db, chain, chain.acked_through)
-    through = max(chain.acked_through, through_seq)
-    wanted = {seq for seq in holes if 1 <= seq <= chain.head_seq}
+    through = max(chain.acked_through, min(through_seq, chain.head_seq))
+    wanted = {
+        seq for seq in holes if 1 <= seq <= chain.head_seq and hash_at(db, chain, seq) is not None
+    }
     _clear(db, chain, through_seq, wanted, asked_ms)
     for seq in sorted(wanted):
         # Also above `through`: asked for, it must not stay parked.
@@ -157,7 +183,7 @@ def apply(
             db.execute("DELETE FROM outstanding WHERE record = ?", (chain.base + seq,))
     parked = []
     for seq, code in sorted(refused):
-        known = 1 <= seq <= chain.head_seq and seq not in wanted
+        known = hash_at(db, chain, seq) is not None and seq >= 1 and seq not in wanted
         if known and _mark(db, chain, seq, code, asked_ms):
             parked.append((seq, code))
     if through != chain.acked_through:

@@ -52,6 +52,22 @@ class Reading(Core):
                 },
             )
 
+    def every_record(self, after: int, limit: int) -> tuple[list[RecordRow], int]:
+        """Records of all chains, oldest first, behind place `after` (0 at first); the next place."""
+        with self._guard():
+            keys = [
+                key
+                for (key,) in self._db.execute(
+                    "SELECT id FROM record WHERE id > ? ORDER BY id LIMIT ?",
+                    (after, min(limit, MAX_ROWS)),
+                )
+            ]
+            if not keys:
+                return [], after
+            span = {"first": keys[0], "last": keys[-1]}
+            where = "WHERE r.id BETWEEN :first AND :last ORDER BY r.id"
+            return outbox.rows(self._db, where, span), keys[-1]
+
     def record_of(self, session_id: str) -> list[RecordRow]:
         """The records of one session, in order."""
         with self._guard():
@@ -66,14 +82,18 @@ class Reading(Core):
                 {"first": base + 1, "last": base + last_n, "session": number},
             )
 
-    def unacked(self, limit: int, after_seq: int = 0) -> list[RecordRow]:
-        """What the back end has not acked, by number, above `after_seq`; without parked records."""
+    def unacked(self, limit: int, after_seq: int = 0, chain: str | None = None) -> list[RecordRow]:
+        """What the back end has not acked of one chain (that of `outbox_status().chain` unless another is
+        named), by number, above `after_seq`; without parked records."""
         with self._guard():
-            return outbox.unacked(self._db, self._chain(), min(limit, MAX_ROWS), after_seq)
+            found = outbox.chain_of(self._db, chain) if chain else outbox.sending(self._db)
+            if found is None:
+                return []
+            return outbox.unacked(self._db, found, min(limit, MAX_ROWS), after_seq)
 
     def outbox_status(self) -> OutboxStatus:
         with self._guard():
-            return outbox.status(self._db, self._chain())
+            return outbox.status(self._db)
 
     def card_mac(self, session_id: str) -> bytes | None:
         with self._guard():

@@ -56,7 +56,8 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """Where a session stands. `started` and `updated` are the stamps of its first and last event."""
+    """Where a session stands. `started` and `updated` are the stamps of its first and last event.
+    `salvaged`: its last readable event; what came after it is not known."""
 
     id: str
     evse: str | None
@@ -65,6 +66,7 @@ class SessionRow:
     open: bool
     started: Stamp
     updated: Stamp
+    salvaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +102,14 @@ class Head:
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
     """`unacked`: records no signed ack covers; `oldest`: the stamp of the first of them;
-    `acked_through`: highest number a signed ack covered; `parked`: refused by the back end."""
+    `acked_through`: highest number of the current chain that a signed ack covered; `parked`: refused by the
+    back end; `chain`: whose records go out now."""
 
     unacked: int
     oldest: Stamp | None
     acked_through: int
     parked: int
+    chain: str = ""
 
 
 class AckOutcome(StrEnum):

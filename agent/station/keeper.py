@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agent.ledger import AsyncLedger, EventRow, RecordRow
+from agent.ledger import AsyncLedger, EventRow, RecordRow, SessionRow
 from agent.session import (
     FINAL,
     OWED,
@@ -74,6 +74,9 @@ class Keeper:
     async def load(self) -> list[Session]:
         """Fold every open session from the ledger. Recovery starts here."""
         for row in await self._ledger.sessions(open_only=True, limit=LOAD_LIMIT):
+            if row.salvaged:
+                self._list_salvaged(row)
+                continue
             events = await self._ledger.events(row.id)
             session = refold(row.id, events)
             if session is None or session.state != row.state:
@@ -95,6 +98,20 @@ class Keeper:
             if closed is not None:
                 self._closed.append(closed)
         return list(self.sessions.values())
+
+    def _list_salvaged(self, row: SessionRow) -> None:
+        """Its last events may be lost: nothing is sent for it, nor energy released, by itself."""
+        self.set_aside[row.id] = row.state
+        self._log(
+            "session_salvaged",
+            level="error",
+            id="LED-018",
+            session=row.id,
+            evse=row.evse,
+            terminal=row.terminal,
+            state=row.state,
+            effect="listed; its hold is left alone",
+        )
 
     def watch(self, watcher: Callable[[Session], None]) -> None:
         """`watcher(session)` is called after every committed event."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.ledger import AsyncLedger, LedgerError
+from agent.ledger import LedgerError
 from agent.session import E, Effect, S, Session, Step, energy_allowed
 from agent.session.states import IN_MOTION, OCCUPIES_EVSE
 from agent.settings.models import Settings
@@ -24,6 +24,7 @@ from agent.station.control import ControlServer, control_path
 from agent.station.keeper import Keeper, Log
 from agent.station.meter_ends import ended_by_last
 from agent.station.notify import Progress, notify, watchdog_interval_ms
+from agent.station.opening import Opening
 from agent.station.recorder import Recorder
 from agent.station.requests import Requests
 from agent.station.till import MONEY_EFFECTS
@@ -81,7 +82,14 @@ class Station:
     async def run(self) -> int:
         """Until SIGTERM or SIGINT. Exit code 0, or 2 when a part died."""
         self._listen_for_signals()
-        self.ledger = await AsyncLedger.open(self.paths.ledger, self.settings.station.id)
+        opening = Opening(
+            self.paths.ledger,
+            self.settings.station.id,
+            self.settings.keys.record.file,
+            self.clock,
+            self.log,
+        )
+        self.ledger = await opening.open(was_here=self.paths.card_key.exists())
         try:
             return await self._run()
         finally:
@@ -99,7 +107,7 @@ class Station:
         try:
             await control.start()
             await self._recover()
-            self._look_for_room()
+            await self._look_for_room()
             for name, work in self._loops():
                 self._start(name, work)
             notify(f"READY=1\nSTATUS={self._status_line()}")
@@ -289,19 +297,21 @@ class Station:
         written = -1
         while True:
             await asyncio.sleep(CHECKPOINT_S)
-            self._look_for_room()
+            await self._look_for_room()
             if not self.keeper.sessions and written != self.keeper.committed:
                 written = self.keeper.committed
                 await self.ledger.checkpoint()
 
-    def _look_for_room(self) -> None:
+    async def _look_for_room(self) -> None:
         """A full disk refuses new sessions, early enough for the running ones to end."""
+        room = await self.ledger.look_for_room()
         try:
             disk = os.statvfs(self.paths.state)
         except OSError:
             return  # the ledger itself will say so
         free = disk.f_bavail * disk.f_frsize
         why = "" if free >= ROOM_BYTES else f"STA-029: {free} bytes free; expected {ROOM_BYTES}"
+        why = why or ("" if room else "LED-008: no room is kept back for running sessions to end")
         desks = list(self.parts.desks.values())
         if why and not any(desk.no_room for desk in desks):
             effect = "no new sessions; free space in the state directory"

@@ -52,8 +52,8 @@ class Fetch:
 
 
 class Drain:
-    """One per chain and process; survives reconnects. Order of use: `wants`, then `fetched` with the
-    rows, then `sent` for every message that was published."""
+    """One per process; survives reconnects; sends one chain at a time (see `turn_to`). Order of use:
+    `wants`, then `fetched` with the rows, then `sent` for every message that was published."""
 
     def __init__(self, source: str, timing: DrainTiming | None = None) -> None:
         self._source, self._timing = source, timing or DrainTiming()
@@ -64,6 +64,7 @@ class Drain:
         self._more = True  # the ledger may hold something above the cursor
         self._fetching = False
         self._woken = False  # while a fetch was under way
+        self._chain = ""
         self._epoch = 0  # rows fetched before a rewind are no longer what is wanted
         self._flying: dict[int, tuple[int, ...]] = {}  # message id -> records, no PUBACK yet
         self._sent: set[int] = set()  # no ack yet
@@ -100,6 +101,14 @@ class Drain:
         if before is not True:
             self._rewind()
         self._to_flow(now)
+
+    def turn_to(self, chain: str) -> None:
+        """The ledger's records that go out now are of `chain`: its numbers have nothing to do with those
+        of another."""
+        if chain != self._chain:
+            self._chain = chain
+            self._rewind()
+            self._due = None
 
     def wake(self) -> None:
         """There may be new records in the ledger."""

@@ -205,7 +205,8 @@ class Uplink:
         wish = self._drain.wants(self._boot_ms())
         if wish is None:
             return False
-        rows = await self._ledger.unacked(wish.limit, wish.after_seq)
+        chain = None if self._outbox is None else self._outbox.chain
+        rows = await self._ledger.unacked(wish.limit, wish.after_seq, chain)
         now = self._boot_ms()
         for message in self._drain.fetched(wish, rows, now):
             if connection.trouble is not None:
@@ -253,6 +254,7 @@ class Uplink:
         self._outbox_changed = False
         was_empty = self._outbox is not None and self._outbox.unacked == 0
         self._outbox = await self._ledger.outbox_status()
+        self._drain.turn_to(self._outbox.chain)
         if was_empty and self._outbox.unacked:
             self._progress_at = self._boot_ms()
 
@@ -341,7 +343,8 @@ class Uplink:
             if result.newly_acked or result.holes:
                 self._progress_at = self._boot_ms()
             self._tell_refused(result.parked)
-        self._drain.acked(result, self._boot_ms())
+        if self._outbox is None or ack.chain == self._outbox.chain:
+            self._drain.acked(result, self._boot_ms())
         await self._look_at_outbox()
         if result.newly_acked:
             # Records get through again, and signed by someone we know.

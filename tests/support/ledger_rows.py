@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from agent.ledger import EventRow, Ledger, RecordRow
+from pathlib import Path
+
+import apsw
+
+from agent.ledger import EventRow, Ledger, RecordRow, schema
 from agent.trust.chain import seal
 from agent.trust.keys import RecordKey
 from agent.values import Quality, Stamp
@@ -45,3 +49,16 @@ def fill(ledger: Ledger, count: int) -> None:
         ledger.append(
             event(name, 1), evse="E1", terminal="t1", open=False, record=record(ledger, name)
         )
+
+
+def first_version(path: Path) -> None:
+    """A ledger as the first version made it: its schema and nothing else."""
+    db = apsw.Connection(str(path))
+    db.pragma("page_size", 1024)
+    db.pragma("journal_mode", "wal")
+    db.execute(schema._FIRST)
+    db.pragma("application_id", schema.APPLICATION_ID)
+    db.pragma("user_version", 1)
+    db.execute("INSERT INTO meta VALUES ('station', ?)", (STATION,))
+    db.execute("INSERT INTO chain(id) VALUES (?)", ("c" * 32,))
+    db.close()

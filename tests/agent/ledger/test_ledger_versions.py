@@ -6,7 +6,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from support.ledger_rows import STATION, event, fill, record
+from support.ledger_rows import STATION, event, fill, first_version, record
 
 from agent.ledger import Ledger, LedgerForeign, schema
 from agent.ledger import open as opening
@@ -23,19 +23,6 @@ def numbers(path: Path) -> tuple[int, str | None]:
     found = db.pragma("user_version"), db.execute("SELECT value FROM meta WHERE key='schema'").get
     db.close()
     return found
-
-
-def first_version(path: Path) -> None:
-    """A ledger as the first version made it: its schema and nothing else."""
-    db = apsw.Connection(str(path))
-    db.pragma("page_size", 1024)
-    db.pragma("journal_mode", "wal")
-    db.execute(schema._FIRST)
-    db.pragma("application_id", schema.APPLICATION_ID)
-    db.pragma("user_version", 1)
-    db.execute("INSERT INTO meta VALUES ('station', ?)", (STATION,))
-    db.execute("INSERT INTO chain(id) VALUES (?)", ("c" * 32,))
-    db.close()
 
 
 def test_the_first_versions_file_is_migrated_and_stays_readable_by_it(path: Path) -> None:
