@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from support.untraced import untraced
 from support.virtual_loop import VirtualLoop
 from support.virtual_simulator import SerialCable, TcpCable, start_simulator
 from support.zvt_books import (
@@ -321,7 +322,8 @@ def run_day(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch, *, tcp: bool 
         return day
 
     try:
-        day = loop.run_until_complete(main())
+        with untraced():
+            day = loop.run_until_complete(main())
         left = [task for task in asyncio.all_tasks(loop) if not task.cancelling()]
         insist(not left, f"left running: {left}")
         insist(not loop.troubles, f"{loop.troubles}")

@@ -13,9 +13,12 @@ DIGITS_SHOWN_MAX = 10
 PAN_DIGITS = range(12, 20)
 MASK = "*"
 
-# In texts numbers stand in groups: spaces and dashes between two digits do not end a number. Dates and times
+# In texts numbers stand in groups: spaces, dashes and what is shown as a space between two digits do not end
+# a number. Dates and times
 # have dots, slashes and colons: these join only to groups of four digits and more.
-_IN_TEXT = re.compile(rf"[0-9](?:[ \u00a0-]{{0,2}}[0-9]){{{DIGITS_SHOWN_MAX},}}")
+_IN_TEXT = re.compile(
+    rf"[0-9](?:[ \u00a0\x00-\x09\x0b\x0c\x0e-\x1f-]{{0,2}}[0-9]){{{DIGITS_SHOWN_MAX},}}"
+)
 _IN_GROUPS = re.compile(r"[0-9]+(?:[./_:,*|]{1,2}[0-9]{4,})+(?:[./_:,*|]{1,2}[0-9]{1,3})?")
 _EXPIRY = re.compile(r"0?[0-9]{2}(?:0[1-9]|1[0-2])")  # perhaps behind the digit that fills a byte
 _IN_ASCII = re.compile(rf"(?:3[0-9](?:20|2d|a0)?){{{DIGITS_SHOWN_MAX + 1},}}")
