@@ -101,7 +101,7 @@ def test_over_tcp_there_are_no_blocks(tmp_path: Path) -> None:
 
 def test_a_completion_is_read_by_the_command_before_it(tmp_path: Path) -> None:
     """Its first bytes are a version, where a field that is card data could begin."""
-    version = bytes.fromhex("060f0af0f0f6") + b"2.1-23" + b"\x00"
+    version = bytes.fromhex("060f0af0f0f6") + b"00:123" + b"\x00"
     trace = Trace(tmp_path / "t.pcapng", 0, serial=False)
     trace.sent(STATUS, 0)
     trace.received(version, 1)
