@@ -1,6 +1,7 @@
 """Who is next at the terminal: the decision, the waiting, and a capture that comes while a card is read."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -213,7 +214,7 @@ def test_the_status_is_asked_every_minute_though_only_cards_are_read(run: Any) -
             await b.driver.read_card(15)
             if b.heard().count("0501") > before:
                 asked.append(loop.time() - 15)
-        gaps = [later - earlier for earlier, later in zip(asked, asked[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(asked)]
         assert len(gaps) >= 4
         assert max(gaps) <= STATUS_EVERY_MS / 1000
 
