@@ -55,7 +55,7 @@ class Asking:
         """06 20 with service byte 03: the last status information again, nothing printed."""
         if not self._profile.repeat_result:
             return None
-        ran = await self._joining.ask(commands.repeat_result(self._spec.password), "repeat")
+        ran = await self._joining.ask(commands.repeat(self._spec.password), "repeat")
         outcome = ran.outcome
         if isinstance(outcome, o.Aborted | o.Negative) and outcome.code in NOTHING_TO_REPEAT:
             return None

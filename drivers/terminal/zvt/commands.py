@@ -52,7 +52,6 @@ __all__ = [
     "extend",
     "feig_info",
     "feig_reset",
-    "hold",
     "initialisation",
     "language",
     "log_off",
@@ -64,7 +63,6 @@ __all__ = [
     "release",
     "release_foreign",
     "repeat",
-    "repeat_result",
     "reserve",
     "reset",
     "reversal",
@@ -72,7 +70,6 @@ __all__ = [
     "set_clock",
     "set_tid",
     "status",
-    "status_enquiry",
     "totals",
     "write_file",
 ]
@@ -117,7 +114,7 @@ def registration(
     """06 00. Without any tag no container is sent: to send one, even empty, is to ask for TLV."""
     values: dict[str, Value] = {
         "password": password,
-        "config_byte": profile.config_byte,
+        "config_byte": profile.config_byte.lower(),
         "currency": Money(0, currency).numeric_currency,
     }
     if offer.service:
@@ -381,7 +378,3 @@ def _trace(ref: HoldRef, values: dict[str, Value]) -> list[Tlv]:
         return [tag("1f2b", hex_value=f"{ref.trace:08d}")]
     values["trace"] = ref.trace
     return []
-
-
-# The names before SEQUENCES had theirs.
-hold, status_enquiry, repeat_result = reserve, status, repeat

@@ -168,9 +168,7 @@ def open_receipts(apdu: Apdu) -> list[int]:
 
 
 def _show_tag(tag: Tlv, charset: str) -> Value:
-    value = tag.show(charset)
-    if isinstance(value, int):
-        return value
+    value = str(tag.show(charset))
     if (
         tag.tag in TLV_AMOUNTS
         and isinstance(tag.value, bytes)

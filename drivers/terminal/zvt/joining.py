@@ -98,7 +98,7 @@ class Joining:
     # --- status -----------------------------------------------------------------------------------
 
     async def status(self) -> TerminalIdentity:
-        ran = await self.ask(commands.status_enquiry(self._spec.password, self._profile), "status")
+        ran = await self.ask(commands.status(self._spec.password, self._profile), "status")
         self._asked_ms = self._env.boot_ms()
         if not isinstance(ran.outcome, o.Completed):
             raise self._unusable("status enquiry", ran)

@@ -317,6 +317,8 @@ def test_parts_and_bitmaps_by_name() -> None:
     assert apdu.text("password") == "123456"
     assert apdu.tag_text("4c") is None
     assert tag("4c", hex_value="08").show() == "08"
+    twice = Apdu("040f", items=build("040f", {}, (Tlv("e4", ()), tag("e4", hex_value="07"))).items)
+    assert twice.tag_text("e4") == "07", "the first that has a value"
     assert build("040f", {"amount_minor": 5}, ()).tlv == ()
 
 

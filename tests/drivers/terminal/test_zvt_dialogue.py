@@ -22,7 +22,7 @@ from support.zvt_talk import (
 
 from drivers.terminal.zvt import phases
 from drivers.terminal.zvt.codec import build, encode
-from drivers.terminal.zvt.frames import SENDS_MAX, T2_MS, Delivered, frame
+from drivers.terminal.zvt.frames import SENDS_MAX, T1_MS, T2_MS, Delivered, frame
 from drivers.terminal.zvt.outcomes import (
     Aborted,
     Broken,
@@ -31,6 +31,8 @@ from drivers.terminal.zvt.outcomes import (
     Evidence,
     Negative,
 )
+
+NAK = b"\x15"
 
 # --- money ----------------------------------------------------------------------------------------
 
@@ -304,6 +306,16 @@ def test_the_last_answer_may_get_lost() -> None:
     assert isinstance(talk.outcome, Completed)
 
 
+def test_the_last_answer_may_be_refused() -> None:
+    talk = Talk().pt(OK, RESULT).decide(True)
+    talk.deaf = True
+    talk.pt(END)
+    for _ in range(SENDS_MAX):
+        talk._bytes(NAK)
+        talk.wait(T1_MS)
+    assert isinstance(talk.outcome, Completed)
+
+
 def test_the_end_told_again() -> None:
     talk = Talk().pt(OK, RESULT).decide(True)
     talk.deaf = True
@@ -387,5 +399,7 @@ def test_repeating_a_result_that_cannot_be_read() -> None:
     talk = Talk(REPEAT, "repeat").pt(OK, "040f0e27", END)
     assert talk.outcome == Disputed("its result cannot be read")
     assert talk.answers == [NO, OK]
+    ended = Talk(REPEAT, "repeat").pt(OK, "040f0e27", ABORTED)
+    assert ended.outcome == Disputed("its result cannot be read")
     asked = Talk(REPEAT, "totals").pt(OK, "040f0e27", END)
     assert isinstance(asked.outcome, Completed)
