@@ -14,7 +14,11 @@ from agent.values import Money
 @runtime_checkable
 class CanIncrement(Protocol):
     """Capability: raise the amount of an open hold (incremental authorization). The evidence's amount
-    is the whole hold afterwards, not the part that was added."""
+    is the whole hold afterwards, not the part that was added. `increment_reports`: what the terminal's own
+    last result tells of it, the part "added" or the "total"."""
+
+    @property
+    def increment_reports(self) -> str: ...
 
     async def increment(self, ref: HoldRef, held: Money, add: Money, keep: Keep) -> Outcome: ...
 
@@ -42,6 +46,14 @@ class CanReleaseForeign(Protocol):
     technician. `ref` brings what the host knows it by: `trace` and `aid`."""
 
     async def release_foreign(self, ref: HoldRef, held: Money, keep: Keep) -> Outcome: ...
+
+
+@runtime_checkable
+class KnowsLeastAmount(Protocol):
+    """Capability: knows the smallest amount (minor units) that its acquirer takes; 0 for any."""
+
+    @property
+    def least_amount_minor(self) -> int: ...
 
 
 class EodHolds(StrEnum):

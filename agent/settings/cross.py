@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 from agent.settings.codes import Kind
@@ -205,8 +206,25 @@ def _serves(c: _Checker) -> None:
 
 
 def _money(c: _Checker, settings: Settings) -> None:
-    amount = settings.payment.hold.amount
-    steps: Steps = ("payment", "hold", "amount")
+    hold = settings.payment.hold
+    _amount(c, settings, "amount", hold.amount)
+    raised = {"step": hold.step, "most": hold.most}
+    for name, amount in raised.items():
+        if hold.strategy == "maximum" and amount is not None:
+            seen = "is never used, because the hold stays as it is"
+            c.add(Kind.HOLD, ("payment", "hold", name), seen, "write strategy: increment")
+        elif hold.strategy == "increment" and amount is None:
+            expected = f'write {name}: with an amount in quotes, such as "20.00"'
+            c.add(Kind.HOLD, ("payment", "hold"), f"increment without {name}", expected)
+        elif amount is not None:
+            _amount(c, settings, name, amount)
+    if hold.strategy == "increment" and hold.most is not None and hold.most <= hold.amount:
+        seen = f'"{hold.most}" is not more than the first hold of "{hold.amount}"'
+        c.add(Kind.HOLD, ("payment", "hold", "most"), seen, "or write strategy: maximum")
+
+
+def _amount(c: _Checker, settings: Settings, name: str, amount: Decimal) -> None:
+    steps: Steps = ("payment", "hold", name)
     if amount <= 0:
         c.add(Kind.HOLD, steps, f'"{amount}" reserves nothing', "expected more than zero")
         return

@@ -189,11 +189,30 @@ class TerminalPoint(Section):
 class Hold(Section):
     """How much is reserved on the card."""
 
-    strategy: Annotated[Literal["maximum"], AsText] = Field(
-        description="maximum: one fixed amount before the start"
+    strategy: Annotated[Literal["maximum", "increment"], AsText] = Field(
+        description="maximum: one fixed amount before the start; increment: a small one, raised by step"
+        " while energy flows, where the terminal can"
     )
     amount: Exact = Field(
         description='amount in the terminal\'s currency, in quotes: "50.00"; there is no default'
+    )
+    step: Exact | None = Field(
+        None, description='increment: what is added each time, in quotes: "20.00"; no default'
+    )
+    most: Exact | None = Field(
+        None, description='increment: the hold is never raised above this: "100.00"; no default'
+    )
+    raises: Annotated[Whole, Field(ge=1, le=50)] = Field(
+        5, description="increment: how often a hold may be raised"
+    )
+    partial: Annotated[Literal["accept", "release"], AsText] = Field(
+        "accept",
+        description="when less is approved than asked for: accept it as the limit, or release it",
+    )
+    valid_h: Annotated[Whole, Field(ge=3, le=720)] = Field(
+        24,
+        description="hours the acquirer keeps a hold; energy stops an hour before, with an alarm two"
+        " hours before",
     )
 
 
@@ -293,6 +312,15 @@ class Settings(Section):
     def hold(self, terminal: TerminalPoint) -> Money:
         """The amount to reserve at a terminal, in its currency."""
         return Money.parse(f"{self.payment.hold.amount:f}", terminal.currency)
+
+    def raising(self, terminal: TerminalPoint) -> tuple[Money, Money] | None:
+        """(what is added each time, the most that is held) at a terminal; None when holds stay as
+        they are."""
+        hold = self.payment.hold
+        if hold.strategy != "increment" or hold.step is None or hold.most is None:
+            return None
+        step, most = (Money.parse(f"{x:f}", terminal.currency) for x in (hold.step, hold.most))
+        return step, most
 
     def evse(self, evse_id: str) -> EvsePoint:
         return next(point for point in self.evses if point.id == evse_id)

@@ -13,7 +13,7 @@ from typing import Any
 
 from agent.ledger import AsyncLedger
 from agent.ports import DeviceUnavailable, DriverEnv, Evse, EvseSpec, MeterSpec, TerminalSpec
-from agent.session.deadlines import Policy
+from agent.session.deadlines import HOUR_MS, Policy
 from agent.settings.models import EvsePoint, Settings, TerminalPoint
 from agent.settings.secrets import Secret, read_secret, secret_path
 from agent.station.charge_point import ChargePoint, PointRules
@@ -24,6 +24,7 @@ from agent.station.desk import Desk, DeskRules
 from agent.station.drivers import load
 from agent.station.keeper import Log
 from agent.station.screen import Screen
+from agent.station.top_up import TopUpRules
 from agent.trust.keys import RecordKey
 from agent.uplink import Uplink, UplinkConfig, UplinkTiming
 from agent.uplink.drain import DrainTiming
@@ -58,6 +59,7 @@ def policy(settings: Settings) -> Policy:
     return Policy(
         connection_timeout_ms=settings.payment.connection_timeout_s * 1000,
         start_timeout_ms=START_TIMEOUT_MS,
+        hold_valid_ms=settings.payment.hold.valid_h * HOUR_MS,
     )
 
 
@@ -103,8 +105,19 @@ def _point(
         max_current_ma=point.max_current_ma,
         meter_lost_ms=settings.payment.meter_lost_s * 1000,
         resumption_timeout_ms=settings.payment.resumption_timeout_s * 1000,
+        top_up=_top_ups(settings),
     )
     return ChargePoint(point.id, open_evse(point, buses, env), meter, rules, context)
+
+
+def _top_ups(settings: Settings) -> dict[str, TopUpRules]:
+    found = {}
+    for terminal in settings.terminals:
+        raising = settings.raising(terminal)
+        if raising is not None:
+            step, most = (money.amount_minor for money in raising)
+            found[terminal.id] = TopUpRules(step, most, settings.payment.hold.raises)
+    return found
 
 
 def _desk(
@@ -133,6 +146,7 @@ def _desk(
         stop_by_tap="tap" in settings.payment.stop,
         card_poll_s=settings.payment.card_poll_s,
         language=language,
+        accept_partial=settings.payment.hold.partial == "accept",
     )
     desk = Desk(
         terminal.id,

@@ -7,8 +7,8 @@ A lost, repeated or late snapshot therefore cannot leave energy on."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from agent.ports import Evse, EvseSnapshot, EvseState, Meter
 from agent.session import E, S, Session, energy_allowed
@@ -20,6 +20,7 @@ from agent.station.meter_ends import MeterEnds
 from agent.station.register import READ_SLACK_MS, Health, Register
 from agent.station.release import Release
 from agent.station.stop_proof import StopProof
+from agent.station.top_up import TopUp, TopUpRules
 from agent.tariff import Usage, price
 from agent.values import Reading, ReadingState, Stamp
 
@@ -46,6 +47,7 @@ class PointRules:
     max_current_ma: int
     meter_lost_ms: int
     resumption_timeout_ms: int
+    top_up: Mapping[str, TopUpRules] = field(default_factory=dict)  # by terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class ChargePoint:
         self._health = Health("evse", evse_id, context)
         self._release = Release(evse_id, evse, rules.max_current_ma, self._health, context)
         self._limit = Limit(context.tariff, rules.max_power_w)
+        self._top_up = TopUp(rules.top_up, self._limit)
         self._ends = MeterEnds(evse_id, self.register, self._limit, rules.meter_lost_ms, context)
         self._stop: StopProof | None = None
         self._evse_ok_ms = now
@@ -327,6 +330,9 @@ class ChargePoint:
             data = {"reason": "limit", "energy_wh": good.energy_import_wh, "margin": found.json()}
             await self._order_stop(session, data)
             return
+        more = self._top_up.wanted(session, good, now)
+        if more is not None:
+            await self._keeper.tell(session.id, E.RAISE, more)
         self._show(session, good, now)
         if now.boot_ms - self._saved_ms >= PROGRESS_EVERY_MS:
             await self._save(session)

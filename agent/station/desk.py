@@ -54,6 +54,7 @@ class DeskRules:
     stop_by_tap: bool
     card_poll_s: int
     language: str
+    accept_partial: bool = True
 
 
 def new_session_id() -> str:
@@ -338,6 +339,8 @@ class Desk:
             "currency": self._rules.hold.currency,
             "tariff_id": self._context.tariff.id,
             "language": self._rules.language,
+            "accept_partial": self._rules.accept_partial,
+            "least_capture_minor": self._till.least_amount_minor,
         }
         if mac is not None:
             self.remember_card(session_id, mac)

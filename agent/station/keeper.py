@@ -27,6 +27,7 @@ from agent.session import (
     step,
 )
 from agent.session.ask import Ref, ref_key
+from agent.session.raises import owed_besides, owed_now
 from agent.session.states import OCCUPIES_EVSE
 from agent.station.clock import Clock
 from agent.values import Stamp
@@ -141,7 +142,7 @@ class Keeper:
             ref_key(ref)
             for s in (*self._closed, *self.at_terminal(terminal))
             if s.id != but and s.terminal == terminal
-            for ref in (s.hold, s.result)
+            for ref in (s.hold, s.result, s.raise_result)
             if ref
         }
         return frozenset(refs)
@@ -222,8 +223,9 @@ class Keeper:
             )
         for watcher in self._watchers:
             watcher(after)
-        if result.owed is not None:
-            self.perform(after, result.owed)
+        for effect in (result.owed, owed_besides(before, after)):
+            if effect is not None:
+                self.perform(after, effect)
         return result
 
     def _remember(self, session: Session) -> None:
@@ -238,9 +240,10 @@ class Keeper:
 
     def owe(self, session: Session) -> None:
         """Order again what the state owes: after a restart, and after a failed try."""
-        effect = OWED.get(session.state)
-        if effect is not None:
-            self.perform(session, effect)
+        for effect in (OWED.get(session.state), owed_now(session)):
+            # A raise is ordered once, by its intent; after that it is only asked for.
+            if effect is not None and effect is not Effect.RAISE:
+                self.perform(session, effect)
 
     async def settle_commits(self) -> None:
         """Wait until every commit under way has ended."""

@@ -9,7 +9,7 @@ from agent.session import Session
 from agent.session.acts import usage_at
 from agent.station.register import MARGIN_PERCENT, METER_STEP_WH
 from agent.tariff import Tariff, Usage
-from agent.tariff.limit import Headroom, headroom
+from agent.tariff.limit import Headroom, headroom, limit_reached
 from agent.values import Reading, Stamp
 
 # From one question to the next: a poll, the bus with a lost reply and its quarantine, a commit. What the
@@ -41,6 +41,22 @@ class Limit:
             session.held_minor or 0,
             max_power_w=self._power_w,
             reaction_ms=age_ms + self._turn_ms + STOP_MS,
+            meter_step_wh=METER_STEP_WH,
+        )
+
+    def short_of_time(
+        self, session: Session, good: Reading, now: Stamp, lead_ms: int
+    ) -> Headroom | None:
+        """What the hold would be at worst `lead_ms` from now, where that is more than is held."""
+        begin_wh, wh = session.begin_wh or 0, max(good.energy_import_wh or 0, session.last_wh or 0)
+        charging_ms, idle_ms = usage_at(session, now)
+        age_ms = max(0, now.boot_ms - good.boot_ms)
+        return limit_reached(
+            self._tariff,
+            Usage(energy_wh=wh - begin_wh, charging_ms=charging_ms, idle_ms=idle_ms),
+            session.held_minor or 0,
+            max_power_w=self._power_w,
+            reaction_ms=age_ms + self._turn_ms + STOP_MS + lead_ms,
             meter_step_wh=METER_STEP_WH,
         )
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.ledger import LedgerError
 from agent.session import E, Effect, S, Session, Step, energy_allowed
+from agent.session.raises import R, owed_now
 from agent.session.states import IN_MOTION, OCCUPIES_EVSE
 from agent.settings.models import Settings
 from agent.station import build
@@ -182,6 +183,10 @@ class Station:
             point = self.parts.points.get(session.evse or "")
             if energy_allowed(session.state) and point is not None:
                 point.await_resume()
+                if (
+                    session.raising == R.UNCLEAR
+                ):  # asked before; what is under way becomes so by itself
+                    self._perform(session, Effect.ASK_RAISE)
                 continue
             step = await self.keeper.tell(session.id, E.RESTARTED, {"resume": False})
             if session.evse is not None and point is None:
@@ -223,6 +228,11 @@ class Station:
             if desk is None:
                 self.log("no_terminal", level="error", id="STA-005", session=session.id)
                 return
+            if effect is Effect.RAISE and not desk.linked:
+                # Nothing was sent: better known now than in doubt at the session's end.
+                data = {"why": desk.trouble, "again": True}
+                self._start(f"raise {session.id}", self._not_raised(session.id, data))
+                return
             desk.order(session.id, effect)
         elif effect in (Effect.RECORD_SESSION, Effect.RECORD_SETTLEMENT):
             self._start(f"{effect} {session.id}", self.recorder.record(session.id, effect))
@@ -232,6 +242,9 @@ class Station:
                 return  # ended by _end_orphan
             work = point.meter_begin if effect is Effect.METER_BEGIN else point.meter_end
             self._start(f"{effect} {session.id}", work(session.id))
+
+    async def _not_raised(self, session_id: str, data: dict[str, object]) -> None:
+        await self.keeper.tell(session_id, E.RAISE_FAILED, data)
 
     def _changed(self, session: Session) -> None:
         self._moved.set()
@@ -251,7 +264,8 @@ class Station:
         desk = self.parts.desks.get(session.terminal)
         if session.state is not S.UNRESOLVED or session.outcome != "unknown" or desk is None:
             return
-        effect = Effect.ASK_CAPTURE if session.to_capture_minor else Effect.ASK_RELEASE
+        charge = Effect.ASK_CAPTURE if session.to_capture_minor else Effect.ASK_RELEASE
+        effect = owed_now(session) or charge
         pending = self._asking.pop(session.id, None)
         if pending is not None:
             pending.cancel()

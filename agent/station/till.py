@@ -10,13 +10,16 @@ from collections.abc import Mapping
 
 from agent.ledger import LedgerError
 from agent.ports import (
+    CanIncrement,
     DeviceUnavailable,
     Done,
     Evidence,
     HoldRef,
+    KnowsLeastAmount,
     LastResult,
     NotSent,
     Outcome,
+    Reason,
     Refused,
     Terminal,
     TerminalIdentity,
@@ -24,7 +27,16 @@ from agent.ports import (
     Verdict,
 )
 from agent.session import OWED, E, Effect, S, Session
-from agent.session.ask import Answer, Judgement, LastSeen, judge_capture, judge_hold, judge_release
+from agent.session.ask import (
+    Answer,
+    Judgement,
+    LastSeen,
+    judge_capture,
+    judge_hold,
+    judge_raise,
+    judge_release,
+)
+from agent.session.raises import owed_now
 from agent.station.context import Context
 from agent.trust import card_like
 from agent.values import Money
@@ -42,14 +54,17 @@ JUDGES = {
     Effect.ASK_HOLD: judge_hold,
     Effect.ASK_CAPTURE: judge_capture,
     Effect.ASK_RELEASE: judge_release,
+    Effect.ASK_RAISE: judge_raise,
 }
-MONEY_EFFECTS = frozenset({Effect.AUTHORIZE, Effect.CAPTURE, Effect.RELEASE, *JUDGES})
+MONEY_EFFECTS = frozenset({Effect.AUTHORIZE, Effect.RAISE, Effect.CAPTURE, Effect.RELEASE, *JUDGES})
 
 
 def owes(session: Session, effect: Effect) -> bool:
     """Whether a queued job is still due: the state may have moved on."""
+    if owed_now(session) is effect:
+        return True
     if session.state is S.UNRESOLVED:
-        return effect in JUDGES
+        return effect in JUDGES and not owed_now(session)
     return OWED.get(session.state) is effect
 
 
@@ -86,11 +101,16 @@ class Till:
             outcome: Outcome = NotSent(stranger)
         elif effect is Effect.AUTHORIZE:
             outcome = await self._authorize(session)
+        elif effect is Effect.RAISE:
+            outcome = await self._raise(session)
         elif effect is Effect.CAPTURE:
             outcome = await self._settle(session, Money(session.to_capture_minor, session.currency))
         else:
             outcome = await self._settle(session, None)
-        await self._report(session, effect, outcome)
+        if effect is Effect.RAISE:
+            await self._report_raise(session, outcome)
+        else:
+            await self._report(session, effect, outcome)
         return outcome
 
     def _stranger(self, session: Session) -> str:
@@ -115,6 +135,42 @@ class Till:
 
         amount = Money(session.requested_minor, session.currency)
         return await self._terminal.authorize(amount, session.id, keep)
+
+    async def _raise(self, session: Session) -> Outcome:
+        """06 22 once more, in ZVT's words: the same hold, a larger amount."""
+        terminal = self._terminal
+        if not isinstance(terminal, CanIncrement):
+            return Refused(Reason.NOT_SUPPORTED, "", "the terminal cannot raise a hold")
+
+        async def keep(evidence: Evidence) -> Verdict:
+            total = None if evidence.amount is None else evidence.amount.amount_minor
+            result = evidence.ref.to_json() | clean(evidence.details)
+            data = {"total_minor": total, "result": result}
+            return await self._keep(session.id, E.RAISE_APPROVED, data)
+
+        ref = HoldRef.from_json(session.hold)  # type: ignore[arg-type]  # stored by this desk
+        held = Money(session.held_minor or 0, session.currency)
+        return await terminal.increment(
+            ref, held, Money(session.raise_minor, session.currency), keep
+        )
+
+    async def _report_raise(self, session: Session, outcome: Outcome) -> None:
+        tell = self._keeper.tell
+        if isinstance(outcome, Done):
+            await tell(session.id, E.RAISED)
+        elif isinstance(outcome, Refused):
+            data: dict[str, object] = {
+                "why": clean_text(outcome.text),
+                "reason": str(outcome.reason),
+                "code": outcome.code,
+                "again": False,
+            }
+            await tell(session.id, E.RAISE_FAILED, data)
+        elif isinstance(outcome, NotSent):
+            why = clean_text(outcome.why)
+            await tell(session.id, E.RAISE_FAILED, {"why": why, "again": True})
+        else:
+            await self._unclear(session, outcome, E.RAISE_UNCLEAR)
 
     async def _settle(self, session: Session, amount: Money | None) -> Outcome:
         async def keep(evidence: Evidence) -> Verdict:
@@ -162,11 +218,11 @@ class Till:
         else:
             await self._unclear(session, outcome)
 
-    async def _unclear(self, session: Session, outcome: Unknown) -> None:
+    async def _unclear(self, session: Session, outcome: Unknown, event: E = E.UNCLEAR) -> None:
         self._log(
             "outcome_unknown", level="error", id="TRM-003", session=session.id, why=outcome.why
         )
-        await self._keeper.tell(session.id, E.UNCLEAR, {"why": clean_text(outcome.why)})
+        await self._keeper.tell(session.id, event, {"why": clean_text(outcome.why)})
         # A fresh registration before anything is asked: the other end may have changed.
         raise DeviceUnavailable("TRM-003", f"the dialogue broke: {outcome.why}")
 
@@ -204,7 +260,7 @@ class Till:
             r
             for s in others
             if isinstance(r := s.hold.get("receipt"), int)
-            and s.outcome in ("", "refused", "unknown")
+            and s.outcome in ("", "refused", "failed", "unknown")
         )
         return Answer(
             identity.terminal_id,
@@ -213,7 +269,18 @@ class Till:
             self._keeper.known_results(self.id, session.id),
             known_open,
             open_holds.complete,
+            self._raise_reports(),
         )
+
+    @property
+    def least_amount_minor(self) -> int:
+        """The acquirer takes no smaller amount at this terminal."""
+        terminal = self._terminal
+        return terminal.least_amount_minor if isinstance(terminal, KnowsLeastAmount) else 0
+
+    def _raise_reports(self) -> str:
+        terminal = self._terminal
+        return terminal.increment_reports if isinstance(terminal, CanIncrement) else "added"
 
     def _note_strangers(
         self, session: Session, answer: Answer, judgement: Judgement | None

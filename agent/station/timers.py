@@ -11,6 +11,7 @@ from agent.session import E, Session
 from agent.session.deadlines import Deadline, Policy, deadlines, hold_left_ms, waited_ms
 from agent.session.states import OCCUPIES_EVSE
 from agent.station.context import Context
+from agent.values import Stamp
 
 # The loop's clock stands still while the board is suspended, the boot-time clock does not: no wait is
 # longer than this before the question is asked again.
@@ -19,9 +20,16 @@ LOOK_EVERY_S = 300.0
 
 @dataclass
 class _Watched:
+    """`anchor`: where waiting in the present state began, as far as this boot can prove it."""
+
     session: Session
-    handle: asyncio.TimerHandle
+    anchor: Stamp
     alarmed: bool = False
+    handle: asyncio.TimerHandle | None = None
+
+    def cancel(self) -> None:
+        if self.handle is not None:
+            self.handle.cancel()
 
 
 class Timers:
@@ -45,27 +53,30 @@ class Timers:
         if known is not None and _same_wait(known.session, session):
             return
         if known is not None:
-            known.handle.cancel()
+            known.cancel()
             del self._running[session.id]
-        alarmed = known is not None and known.alarmed
-        self._wait(session, alarmed)
+        if session.entered is None:
+            return
+        now = self._context.clock.stamp()
+        anchor = now if now.since_ms(session.entered) is None else session.entered
+        self._wait(_Watched(session, anchor, known is not None and known.alarmed))
 
-    def _wait(self, session: Session, alarmed: bool) -> None:
-        left = [self._left_ms(session, due) for due in deadlines(session, self._policy)]
-        alarm = None if alarmed else self._alarm_left_ms(session)
+    def _wait(self, watched: _Watched) -> None:
+        session = watched.session
+        left = [self._left_ms(watched, due) for due in deadlines(session, self._policy)]
+        alarm = None if watched.alarmed else self._alarm_left_ms(session)
         waits = [ms for ms in (*left, alarm) if ms is not None]
-        if not waits or session.entered is None:
+        if not waits:
             return
         wait_s = min(max(0, min(waits)) / 1000, LOOK_EVERY_S)
-        handle = asyncio.get_running_loop().call_later(wait_s, self._look, session.id)
-        self._running[session.id] = _Watched(session, handle, alarmed)
+        watched.handle = asyncio.get_running_loop().call_later(wait_s, self._look, session.id)
+        self._running[session.id] = watched
 
-    def _left_ms(self, session: Session, due: Deadline) -> int:
-        assert session.entered is not None
+    def _left_ms(self, watched: _Watched, due: Deadline) -> int:
         now = self._context.clock.stamp()
         if due.since is not None:
             return due.after_ms - waited_ms(due.since, now)
-        return due.after_ms - (now.since_ms(session.entered) or 0)
+        return due.after_ms - waited_ms(watched.anchor, now)
 
     def _alarm_left_ms(self, session: Session) -> int | None:
         if session.state not in OCCUPIES_EVSE:
@@ -77,7 +88,7 @@ class Timers:
         watched = self._running.pop(session_id)
         session = watched.session
         for due in deadlines(session, self._policy):
-            if self._left_ms(session, due) <= 0:
+            if self._left_ms(watched, due) <= 0:
                 self._start(f"deadline {session_id}", self._tell(session_id, due.event, due.data))
                 return
         alarm = self._alarm_left_ms(session)
@@ -91,7 +102,7 @@ class Timers:
                 evse=session.evse,
                 left_ms=hold_left_ms(session, self._context.clock.stamp(), self._policy),
             )
-        self._wait(session, watched.alarmed)
+        self._wait(watched)
 
     async def _tell(self, session_id: str, event: E, data: dict[str, object]) -> None:
         await self._context.keeper.tell(session_id, event, data)
@@ -99,7 +110,7 @@ class Timers:
     def stop(self) -> None:
         """No deadline is told any more; the next start computes them again."""
         for watched in self._running.values():
-            watched.handle.cancel()
+            watched.cancel()
         self._running.clear()
 
 

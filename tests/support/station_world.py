@@ -66,7 +66,7 @@ terminals:
     currency: EUR
     serves: [{serves}]
 payment:
-  hold: {{strategy: maximum, amount: "{hold}"}}
+  hold: {{strategy: {strategy}, amount: "{hold}"{more}}}
   start: {start}
   stop: [{stop}]
   connection_timeout_s: 120
@@ -119,6 +119,9 @@ class World:
         evses: tuple[str, ...] = (E1,),
         max_power_w: int = 22_000,
         hold: str = "50.00",
+        raising: tuple[str, str, int] | None = None,
+        partial: str = "accept",
+        valid_h: int = 24,
         start: str = "tap",
         stop: str = "tap, unplug",
         on_sigterm: str = "end",
@@ -135,7 +138,13 @@ class World:
         self.points = Points()
         self.terminal = FakeTerminal(self.points)
         self.evses = {name: Plant(self.boot_ms) for name in evses}
-        self._write_config(evses, max_power_w, hold, start, stop, on_sigterm, tariff)
+        payment = {"hold": hold, "start": start, "stop": stop, "on_sigterm": on_sigterm}
+        payment |= {"strategy": "maximum", "more": f", partial: {partial}, valid_h: {valid_h}"}
+        if raising is not None:
+            step, most, count = raising
+            payment["strategy"] = "increment"
+            payment["more"] += f', step: "{step}", most: "{most}", raises: {count}'
+        self._write_config(evses, max_power_w, payment, tariff)
         monkeypatch.setattr(build, "load", self._load)
 
     # --- time ---------------------------------------------------------------------------------------
@@ -346,10 +355,7 @@ class World:
         self,
         evses: tuple[str, ...],
         max_power_w: int,
-        hold: str,
-        start: str,
-        stop: str,
-        on_sigterm: str,
+        payment: dict[str, str],
         tariff: str,
     ) -> None:
         points = [
@@ -359,10 +365,7 @@ class World:
         text = CONFIG.format(
             evses="\n".join(points),
             serves=", ".join(evses),
-            hold=hold,
-            start=start,
-            stop=stop,
-            on_sigterm=on_sigterm,
+            **payment,
         )
         (self.folder / "station.yaml").write_text(text)
         (self.folder / "tariff.yaml").write_text(tariff)
@@ -399,7 +402,9 @@ def one_end_each(w: World, *, settlements: int = 1) -> None:
     outcome has one, so a session that was unresolved for a while has two."""
     for hold in w.terminal.holds:
         ends = [
-            m for m in w.terminal.movements if m.kind != "hold" and m.receipt == hold.ref.receipt
+            m
+            for m in w.terminal.movements
+            if m.kind not in ("hold", "increment") and m.receipt == hold.ref.receipt
         ]
         assert len(ends) == 1, (hold, w.terminal.movements)
     assert not w.terminal.open_holds()

@@ -8,11 +8,10 @@ from collections.abc import Callable
 import pytest
 from support.station_world import CARD, TARIFF, World
 
-from agent.ports import Reading
 from agent.session import S, Session
 from agent.station.limit import STOP_MS, TURN_MS, Limit
 from agent.tariff import Usage, price
-from agent.values import Quality, ReadingState, Stamp
+from agent.values import Quality, Reading, ReadingState, Stamp
 
 Make = Callable[..., World]
 

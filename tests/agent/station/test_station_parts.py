@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.ports import DeviceUnavailable, EvseSnapshot, EvseState, Reading
+from agent.ports import DeviceUnavailable, EvseSnapshot, EvseState
 from agent.station import drivers
 from agent.station.build import station_card_key
 from agent.station.clock import BUILD_FLOOR_UTC_MS, SystemClock
 from agent.station.logs import make_log
 from agent.station.notify import Progress, notify, watchdog_interval_ms
 from agent.station.stop_proof import OFF_ALONE_MS, STOP_ALARM_MS, StopProof
-from agent.values import Quality, ReadingState
+from agent.values import Quality, Reading, ReadingState
 
 # --- stop proof -----------------------------------------------------------------------------------
 

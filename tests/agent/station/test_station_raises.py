@@ -1,0 +1,210 @@
+"""A small hold that grows while energy flows: raised in time, by what was approved, and never twice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from support.station_world import CARD, World, one_end_each
+
+from agent.session import S, Session
+
+Make = Callable[..., World]
+RAISING = ("1.00", "4.50", 4)
+
+
+def world(make: Make, raising: tuple[str, str, int] = RAISING, **options: object) -> World:
+    w = make(hold="1.50", raising=raising, **options)
+    w.plant.load_w = 22_000
+    return w
+
+
+def tap(w: World) -> None:
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until_state(S.CHARGING)
+
+
+def charged(w: World, within_s: float = 10_800) -> Session:
+    """Charging until the hold is used up, whatever it grows to."""
+    done = w.until_state(S.CLOSED, within_s=within_s)
+    one_end_each(w)
+    return done
+
+
+def fits(w: World, done: Session) -> None:
+    """Books of both ends: what was held in all covers what was charged, and the rest was freed."""
+    held = sum(w.terminal.amounts("hold")) + sum(w.terminal.amounts("increment"))
+    assert done.held_minor == held
+    assert w.terminal.amounts("capture") == [done.cost_minor]
+    assert done.shortfall_minor == 0
+    assert (done.cost_minor or 0) <= held
+
+
+def test_raised_step_by_step_up_to_the_most(make: Make) -> None:
+    w = world(make)
+    tap(w)
+    done = charged(w)
+    assert w.terminal.amounts("hold") == [150]
+    assert w.terminal.amounts("increment") == [100, 100, 100]
+    assert (done.stop_reason, done.held_minor, done.raises) == ("limit", 450, 3)
+    assert (done.cost_minor or 0) > 430, "energy went on meanwhile"
+    fits(w, done)
+
+
+def test_the_last_step_is_what_is_left_to_the_most(make: Make) -> None:
+    w = world(make, ("1.00", "2.90", 9))
+    tap(w)
+    done = charged(w)
+    assert w.terminal.amounts("increment") == [100, 40]
+    fits(w, done)
+
+
+def test_no_more_often_than_the_count(make: Make) -> None:
+    w = world(make, ("1.00", "100.00", 2))
+    tap(w)
+    done = charged(w)
+    assert w.terminal.amounts("increment") == [100, 100]
+    fits(w, done)
+
+
+def test_less_than_was_asked_for_is_the_last(make: Make) -> None:
+    w = world(make)
+    w.terminal.adds_at_most_minor = 30
+    tap(w)
+    done = charged(w)
+    assert w.terminal.amounts("increment") == [30]
+    assert done.held_minor == 180
+    fits(w, done)
+
+
+def test_refused_it_ends_at_the_first_hold(make: Make) -> None:
+    w = world(make)
+    w.terminal.script["increment"].append("declined")
+    tap(w)
+    done = charged(w)
+    assert (done.stop_reason, done.held_minor, done.raises) == ("limit", 150, 0)
+    assert w.terminal.commands.count("increment") == 1
+    fits(w, done)
+
+
+def test_not_reached_it_is_tried_again_while_there_is_time(make: Make) -> None:
+    w = world(make, ("1.00", "2.50", 4))
+    w.terminal.script["increment"] += ["not_sent", "not_sent"]
+    tap(w)
+    done = charged(w)
+    assert w.terminal.commands.count("increment") == 3
+    assert done.held_minor == 250
+    fits(w, done)
+
+
+@pytest.mark.parametrize(
+    ("how", "increments"),
+    [("lost", []), ("lost_done", [100]), ("lost_after", [100])],
+)
+def test_a_dialogue_that_breaks_is_asked_for_and_never_repeated(
+    make: Make, how: str, increments: list[int]
+) -> None:
+    w = world(make, ("1.00", "2.50", 1))
+    w.terminal.script["increment"].append(how)
+    tap(w)
+    done = charged(w)
+    assert w.terminal.commands.count("increment") == 1
+    assert w.terminal.amounts("increment") == increments
+    fits(w, done)
+
+
+def test_without_the_terminal_energy_ends_at_the_hold_and_is_charged_later(make: Make) -> None:
+    w = world(make)
+    tap(w)
+    w.terminal.online = False
+    w.until_state(S.CAPTURING, within_s=3600)
+    w.run(60)
+    w.terminal.online = True
+    done = charged(w)
+    assert (done.held_minor, done.raises) == (150, 0)
+    fits(w, done)
+
+
+@pytest.mark.parametrize("step", ["received", "result_sent", "stored", "answered", "completed"])
+@pytest.mark.parametrize("reboot", [False, True], ids=["kill", "power_cut"])
+def test_killed_at_every_step_of_a_raise(make: Make, step: str, reboot: bool) -> None:
+    w = world(make, ("1.00", "2.50", 1))
+    tap(w)
+    w.until_killed(f"increment:{step}")
+    w.passes(3)
+    if reboot:
+        w.plant.withdraw()
+        w.reboot()
+    w.start()
+    assert w.terminal.commands.count("increment") == 1
+    done = charged(w)
+    assert w.terminal.commands.count("increment") == 1, "never sent again without an order"
+    fits(w, done)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_killed_at_any_moment_while_holds_grow(make: Make, seed: int) -> None:
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    w = world(make)
+    tap(w)
+    for _ in range(6):
+        if rng.random() < 0.4:
+            how = rng.choice(["lost", "lost_done", "lost_after", "not_sent", "declined"])
+            w.terminal.script["increment"].append(how)
+        w.run(rng.uniform(1, 300))
+        if w.session().state is S.CLOSED:
+            break
+        w.kill()
+        w.passes(rng.uniform(0, 20))
+        if rng.random() < 0.3:
+            w.plant.withdraw()
+            w.reboot()
+        w.start()
+        w.run(30)
+    if w.session().state in (S.CHARGING, S.SUSPENDED, S.STARTING):
+        w.plant.unplug()
+    done = charged(w)
+    fits(w, done)
+
+
+def test_a_partial_approval_is_released_where_the_operator_wants_all_or_nothing(make: Make) -> None:
+    w = make(partial="release")
+    w.terminal.approves_minor = 1500
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    done = w.until_state(S.CLOSED)
+    assert (done.outcome, done.begin_wh) == ("cancelled", None)
+    assert w.terminal.count("release") == 1
+    one_end_each(w)
+
+
+def test_a_cost_below_the_acquirer_s_minimum_is_waived_and_released(make: Make) -> None:
+    w = make()
+    w.terminal.least_amount_minor = 500
+    tap(w)
+    w.terminal.tap(CARD)
+    done = w.until_state(S.CLOSED)
+    assert 0 < (done.cost_minor or 0) < 500
+    assert (done.outcome, done.waived_minor, done.captured_minor) == (
+        "released",
+        done.cost_minor,
+        0,
+    )
+    assert w.terminal.count("capture") == 0
+    one_end_each(w)
+
+
+def test_energy_stops_before_the_hold_expires_with_an_alarm_before(make: Make) -> None:
+    w = make(hold="500.00", valid_h=3)
+    tap(w)
+    w.plant.draw(0)
+    w.until(lambda: w.logged("hold_expires"), within_s=3_700)
+    assert w.session().state is S.SUSPENDED
+    w.until(lambda: w.session().state is S.CLOSED, within_s=3_700)
+    assert w.session().stop_reason == "hold expires"
+    one_end_each(w)
