@@ -31,6 +31,7 @@ class Joining:
         self._spec, self._env, self._profile, self._channel = spec, env, profile, channel
         self._bits: int | None = None  # BMP 19 of the last registration
         self._known = TerminalIdentity(None, None, None, None, False, "", "not asked yet")
+        self._may_be_other = True  # another terminal than the one that was here before
         self._asked_ms: int | None = None
         self.absence = h.Absence(profile.eod_update_s * 1000)
 
@@ -52,7 +53,7 @@ class Joining:
         try:
             if self._channel.lost() is not None:
                 await self._channel.open()
-                self._known = replace(self._known, terminal_id=None)
+                self._may_be_other = True
             await self._find()
             return await self.status()
         except DeviceUnavailable:
@@ -124,8 +125,9 @@ class Joining:
             completion = ran.outcome.completion
             self._channel.registered = True
             self._bits = h.registration_bits(completion)
-            tid = completion.text("tid") or self.terminal_id
-            self._known = replace(self._known, terminal_id=tid)
+            before = None if self._may_be_other else self.terminal_id
+            self._known = replace(self._known, terminal_id=completion.text("tid") or before)
+            self._may_be_other = False
         return ran
 
     def _refusal(self, ran: Ran) -> DeviceUnavailable:
