@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.common import FAILED, OK, WARNING, print_json, table
-from agent.cli.terminal_way import Answer, Bench, Given, at_terminal, which_terminal
-from agent.ports import CardKind
+from agent.cli.terminal_way import Answer, Bench, Given, Place, at_terminal, which_terminal
+from agent.ports import CardKind, DeviceUnavailable
 from agent.values import Money
 
 if TYPE_CHECKING:
@@ -38,22 +38,15 @@ def status(given: Given, as_json: bool) -> None:
     """Who is there, and whether it takes payments. Exit code 1 when it wants something first, 2 when it
     does not answer."""
 
+    from agent.station.terminal_view import identity_json, unreachable_json
+
     async def work(bench: Bench) -> Answer:
-        from agent.station.terminal_view import identity_json
+        return _settings(bench.place) | identity_json(bench.identity)
 
-        spec, line = bench.spec, bench.spec.line
-        settings = {
-            "terminal": bench.name or None,
-            "protocol": bench.protocol,
-            "profile": spec.profile,
-            "port": line.port,
-            "baud": line.baud,
-            "framing": line.framing,
-            "currency": spec.currency,
-        }
-        return settings | identity_json(bench.identity) | {"through": "direct"}
+    def lost(place: Place, error: DeviceUnavailable) -> Answer:
+        return _settings(place) | unreachable_json(str(error))
 
-    found = at_terminal(given, "status", work)
+    found = at_terminal(given, "status", work, lost=lost)
     if as_json:
         print_json(found)
     else:
@@ -61,6 +54,20 @@ def status(given: Given, as_json: bool) -> None:
     if found["trouble"]:
         raise click.exceptions.Exit(FAILED)
     raise click.exceptions.Exit(OK if found["ready"] and not found["needs"] else WARNING)
+
+
+def _settings(place: Place) -> Answer:
+    spec, line = place.spec, place.spec.line
+    return {
+        "terminal": place.name or None,
+        "protocol": place.protocol,
+        "profile": spec.profile,
+        "port": line.port,
+        "baud": line.baud,
+        "framing": line.framing,
+        "currency": spec.currency,
+        "through": "direct",
+    }
 
 
 def _print_status(found: Answer) -> None:
@@ -119,7 +126,7 @@ def show(given: Given, as_json: bool, lines: tuple[str, ...], for_s: int) -> Non
 
     async def work(bench: Bench) -> Answer:
         await bench.terminal.show(lines, for_s)
-        return {"terminal": bench.name or None, "lines": list(lines), "for_s": for_s}
+        return {"terminal": bench.place.name or None, "lines": list(lines), "for_s": for_s}
 
     found = at_terminal(given, "show", work, lines=list(lines), for_s=for_s)
     if as_json:
@@ -148,7 +155,9 @@ def read_card(given: Given, as_json: bool, timeout_s: int) -> None:
     async def work(bench: Bench) -> Answer:
         from agent.station.terminal_view import card_json
 
-        return {"terminal": bench.name or None} | card_json(await _wait_for_card(bench, timeout_s))
+        return {"terminal": bench.place.name or None} | card_json(
+            await _wait_for_card(bench, timeout_s)
+        )
 
     prompt = f"Hold a card to the reader, within {timeout_s} s ..."
     found = at_terminal(
@@ -209,7 +218,7 @@ def open_holds(given: Given, as_json: bool) -> None:
 
         holds = await bench.terminal.open_holds()
         found = holds_json(bench.identity.terminal_id, holds, await _sessions(bench))
-        return {"terminal": bench.name or None} | found
+        return {"terminal": bench.place.name or None} | found
 
     from agent.station.terminal_view import attention
 
@@ -228,7 +237,7 @@ async def _sessions(bench: Bench) -> list[Session] | None:
     if bench.ledger is None:
         return None
     found = await bench.ledger.use(queries.open_sessions)
-    return [s for s in found if not bench.name or s.terminal == bench.name]
+    return [s for s in found if not bench.place.name or s.terminal == bench.place.name]
 
 
 def _print_holds(found: Answer) -> None:
@@ -285,7 +294,7 @@ def end_of_day(given: Given, as_json: bool, yes: bool, again: bool) -> None:
         from agent.station.clock import SystemClock
         from agent.station.day_end import DayEnd, Unkept, day_json
 
-        name = bench.name or bench.identity.terminal_id or "terminal"
+        name = bench.place.name or bench.identity.terminal_id or "terminal"
         journal = Unkept() if bench.ledger is None else bench.ledger
         day = DayEnd(name, journal, SystemClock(), lambda *_, **__: None)
         await day.load()

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 BAUD, FRAMING, PROTOCOL, PROFILE = 115_200, "8N2", "zvt", "generic"
 
 Answer: TypeAlias = dict[str, Any]
-# What is done at a terminal that nobody else has; `ledger` is None where there is none.
 Work: TypeAlias = "Callable[[Bench], Awaitable[Answer]]"
+Lost: TypeAlias = "Callable[[Place, DeviceUnavailable], Answer]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,19 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
-    """A terminal that this command has to itself. `name` is ours for it, empty where it is in no
-    configuration."""
+class Place:
+    """Which terminal it is. `name` is ours for it, empty where it is in no configuration."""
 
     name: str
     protocol: str
     spec: TerminalSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A terminal that this command has to itself; `ledger` is None where there is none."""
+
+    place: Place
     terminal: Terminal
     identity: TerminalIdentity
     ledger: AsyncLedger | None
@@ -122,19 +128,29 @@ def _checked(given: Given) -> Given:
 
 
 def at_terminal(
-    given: Given, do: str, work: Work, *, answer_s: float = 0.0, prompt: str = "", **request: Any
+    given: Given,
+    do: str,
+    work: Work,
+    *,
+    answer_s: float = 0.0,
+    prompt: str = "",
+    lost: Lost | None = None,
+    **request: Any,
 ) -> Answer:
     """Ask the running service to `do`, or, when none runs, do `work` here. `answer_s`: how long the
-    answer may take on top of a usual one. `prompt`: said when it begins."""
+    answer may take on top of a usual one. `prompt`: said when it begins. `lost`: the answer where the
+    terminal gives none; without it that is an error."""
     if given.port is None:
         if prompt and control_path(given.state).exists():
             click.echo(prompt, err=True)
         found = _through_service(given, do, answer_s, request)
         if found is not None:
             return found
-        return _alone(given, work, prompt, *_configured(given))
-    _leave_to_service(given)
-    return _alone(given, work, prompt, *_named(given))
+        found_at = _configured(given)
+    else:
+        _leave_to_service(given)
+        found_at = _named(given)
+    return _alone(given, work, prompt, lost, found_at)
 
 
 def _through_service(given: Given, do: str, answer_s: float, request: Answer) -> Answer | None:
@@ -185,8 +201,8 @@ def _same(one: str, other: str) -> bool:
 # --- straight to it -------------------------------------------------------------------------------
 
 
-def _named(given: Given) -> tuple[str, str, TerminalSpec]:
-    """(our name, protocol, settings) from the options alone."""
+def _named(given: Given) -> Place:
+    """From the options alone."""
     assert given.port is not None
     line = LineSpec(given.port, given.baud or BAUD, given.framing or FRAMING)
     spec = TerminalSpec(
@@ -196,11 +212,11 @@ def _named(given: Given) -> tuple[str, str, TerminalSpec]:
         currency=given.currency or "",
         profile=given.profile or PROFILE,
     )
-    return "", given.protocol or PROTOCOL, spec
+    return Place("", given.protocol or PROTOCOL, spec)
 
 
-def _configured(given: Given) -> tuple[str, str, TerminalSpec]:
-    """The same from the configuration."""
+def _configured(given: Given) -> Place:
+    """From the configuration."""
     from agent.cli.settings_file import settings_or_exit
     from agent.station.build import terminal_spec
 
@@ -218,7 +234,7 @@ def _configured(given: Given) -> tuple[str, str, TerminalSpec]:
                 f"STA-032: {seen} in {given.config}; expected --terminal with one of {known}"
             )
         point = named[given.terminal]
-    return point.id, point.protocol, terminal_spec(point, _password(given, point))
+    return Place(point.id, point.protocol, terminal_spec(point, _password(given, point)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,33 +255,37 @@ def _password(given: Given, point: TerminalPoint | None) -> Secret:
         raise fail(f"{error}{other}", BAD_CONFIG) from None
 
 
-def _alone(
-    given: Given, work: Work, prompt: str, name: str, protocol: str, spec: TerminalSpec
-) -> Answer:
+def _alone(given: Given, work: Work, prompt: str, lost: Lost | None, place: Place) -> Answer:
     from agent.ledger import LedgerError
-    from agent.station.day_end import DayEndRefused
-
-    try:
-        return asyncio.run(_at_bench(given.state, work, prompt, name, protocol, spec))
-    except (DayEndRefused, DeviceUnavailable, LedgerError, ValueError) as error:
-        raise fail(str(error)) from None  # ValueError: settings that the driver refuses
-
-
-async def _at_bench(
-    state: Path, work: Work, prompt: str, name: str, protocol: str, spec: TerminalSpec
-) -> Answer:
     from agent.ports import DriverEnv
     from agent.station.clock import SystemClock
+    from agent.station.day_end import DayEndRefused
     from agent.station.drivers import load
 
     env = DriverEnv(SystemClock().boot_ms, lambda *_, **__: None)
-    terminal: Terminal = load("terminal", protocol)(spec, env)
+    try:
+        terminal: Terminal = load("terminal", place.protocol)(place.spec, env)
+    except (DeviceUnavailable, ValueError) as error:
+        raise fail(str(error)) from None  # no such driver, or settings that it refuses
+    try:
+        return asyncio.run(_at_bench(given.state, work, prompt, place, terminal))
+    except DeviceUnavailable as error:
+        if lost is None:
+            raise fail(str(error)) from None
+        return lost(place, error)
+    except (DayEndRefused, LedgerError) as error:
+        raise fail(str(error)) from None
+
+
+async def _at_bench(
+    state: Path, work: Work, prompt: str, place: Place, terminal: Terminal
+) -> Answer:
     async with _ledger(state) as ledger:
         try:
             identity = await terminal.connect()
             if prompt:
                 click.echo(prompt, err=True)
-            return await work(Bench(name, protocol, spec, terminal, identity, ledger))
+            return await work(Bench(place, terminal, identity, ledger))
         finally:
             await terminal.close()
 
