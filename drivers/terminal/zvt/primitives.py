@@ -116,7 +116,7 @@ def shown(show: Show, raw: bytes, charset: str) -> Value:
     that is none of the set becomes a replacement mark."""
     if show is charset_text:
         return raw.decode(charset, "replace")
-    if show is zero_ended:
+    if show is charset_zero_ended:
         return raw.split(b"\0", 1)[0].decode(charset, "replace")
     return show(raw)
 
@@ -127,7 +127,13 @@ def packed(pack: Pack, value: Value, size: int, charset: str) -> bytes:
 
 
 def zero_ended(raw: bytes) -> str:
+    """For what is sent back: one character for each byte, whatever the terminal's texts are in."""
     return raw.split(b"\0", 1)[0].decode(CHARSET)
+
+
+def charset_zero_ended(raw: bytes) -> str:
+    """As zero_ended, for people: in the terminal's character set."""
+    return zero_ended(raw)
 
 
 def pack_zero_ended(value: Value, size: int) -> bytes:
