@@ -95,6 +95,13 @@ def is_tcp(port: str) -> bool:
     return port.partition("://")[0] in _TCP_SCHEMES and "://" in port
 
 
+def with_port(address: str, port: int) -> str:
+    """A TCP address without a port number gets this one; any other stays as it is."""
+    host = address.partition("://")[2]
+    bare = is_tcp(address) and host and not re.search(r":[^\]]*$", host)
+    return f"{address}:{port}" if bare else address
+
+
 def _open(spec: LineSpec) -> Any:
     if is_tcp(spec.port):
         return _open_tcp(spec.port)

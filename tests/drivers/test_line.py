@@ -484,6 +484,23 @@ def test_a_tcp_address_that_is_none(url: str) -> None:
     assert refused(url) == f"{url}: expected an address such as tcp://192.168.1.20:20007"
 
 
+@pytest.mark.parametrize(
+    ("address", "whole"),
+    [
+        ("tcp://192.168.1.20", "tcp://192.168.1.20:20007"),
+        ("socket://pt.local", "socket://pt.local:20007"),
+        ("tcp://[fe80::1]", "tcp://[fe80::1]:20007"),
+        ("tcp://192.168.1.20:22000", "tcp://192.168.1.20:22000"),
+        ("tcp://[fe80::1]:22000", "tcp://[fe80::1]:22000"),
+        ("tcp://", "tcp://"),
+        ("/dev/ttyS0", "/dev/ttyS0"),
+        ("rfc2217://host", "rfc2217://host"),
+    ],
+)
+def test_a_port_number_where_there_is_none(address: str, whole: str) -> None:
+    assert module.with_port(address, 20007) == whole
+
+
 def test_a_tcp_port_that_nobody_listens_on() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

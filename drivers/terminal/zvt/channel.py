@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from agent.ports import DeviceUnavailable, DriverEnv, LineSpec, TerminalSpec
-from drivers.line import Line, LineLost, is_tcp
+from drivers.line import Line, LineLost, is_tcp, with_port
 from drivers.terminal.zvt import outcomes as o
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.dialogue import Dialogue
@@ -65,10 +65,12 @@ class Channel:
         recorder: Recorder | None = None,
     ) -> None:
         self._spec, self._env, self._profile = spec, env, profile
+        self._address = with_port(spec.line.port, profile.tcp_port)
         self._open_line, self._recorder = open_line, recorder
         self._line: Line | None = None
         self._link: AnyLink = Link()
         self._dialogue: Dialogue | None = None
+        self._abortable = False
         self._wake = asyncio.Event()
         self.is_tcp = is_tcp(spec.line.port)
         self._numbering = Numbering()  # of the registration, which outlives a connection
@@ -125,7 +127,9 @@ class Channel:
 
     async def _dial(self) -> None:
         try:
-            self._line = await self._open_line(replace(self._spec.line, baud=self.baud))
+            self._line = await self._open_line(
+                replace(self._spec.line, port=self._address, baud=self.baud)
+            )
         except LineLost as error:
             raise DeviceUnavailable("TRM-001", str(error)) from None
         self._link = StreamLink() if self.is_tcp else Link()
@@ -161,7 +165,7 @@ class Channel:
             files=files,
         )
         drive = Drive(self._env, line, link, dialogue, store, self._wake)
-        self._dialogue, self.garbage = dialogue, ""
+        self._dialogue, self._abortable, self.garbage = dialogue, sequence.abortable, ""
         started = self._env.boot_ms()
         try:
             outcome = await drive.run()
@@ -183,8 +187,8 @@ class Channel:
         return _ran(outcome, drive.told)
 
     def abort(self) -> None:
-        """Ask the terminal to end the command that runs (06 B0)."""
-        if self._dialogue is not None:
+        """Ask the terminal to end the command that runs (06 B0), where the document allows it."""
+        if self._dialogue is not None and self._abortable:
             self._dialogue.abort(self._env.boot_ms())
             self._wake.set()
 

@@ -53,6 +53,11 @@ class Absence:
     def begins(self, now: int) -> None:
         self.until_ms = now + self.for_ms
 
+    def hinted(self, now: int) -> None:
+        """It says that it is at work: the first time counts, not every time it says so again."""
+        if self.until_ms is None:
+            self.begins(now)
+
     def ends(self) -> None:
         self.until_ms = None
 

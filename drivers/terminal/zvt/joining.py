@@ -107,6 +107,8 @@ class Joining:
         self._known = replace(found, needs=h.needs(int(found.status_code, 16), self._bits))
         if found.ready:
             self.absence.ends()
+        elif found.status_code == f"{h.MAINTENANCE_STATUS:02x}":
+            self.absence.hinted(self._asked_ms)
         return self._known
 
     # --- registration -----------------------------------------------------------------------------
@@ -128,6 +130,8 @@ class Joining:
             before = None if self._may_be_other else self.terminal_id
             self._known = replace(self._known, terminal_id=completion.text("tid") or before)
             self._may_be_other = False
+        elif ran.code == h.MAINTENANCE_STATUS:
+            self.absence.hinted(self._env.boot_ms())
         return ran
 
     def _refusal(self, ran: Ran) -> DeviceUnavailable:

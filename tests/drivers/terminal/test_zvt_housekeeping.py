@@ -69,6 +69,13 @@ def test_an_absence_ends() -> None:
     assert not absence.excuses(5_001)
 
 
+def test_a_hint_counts_once() -> None:
+    absence = Absence(60_000)
+    absence.hinted(0)
+    absence.hinted(59_000)
+    assert not absence.excuses(60_000), "who only says so for ever is lost all the same"
+
+
 def test_an_identity_says_what_is_needed(run: Any) -> None:
     async def case(b: Bench) -> None:
         b.peer.scripts["0600"] = [OK, h("060f0219 03".replace(" ", ""))]
@@ -150,6 +157,20 @@ def test_silence_without_a_word_is_an_error_at_once(monkeypatch: pytest.MonkeyPa
         assert (await s.driver.connect()).ready
 
     tell(story, monkeypatch)
+
+
+def test_a_terminal_that_refuses_even_the_registration_is_waited_for(run: Any) -> None:
+    async def case(b: Bench) -> None:
+        b.peer.scripts["0600"] = [h("84e000")]
+        found = await b.driver.connect()
+        assert (found.ready, found.needs) == (False, ("maintenance",))
+        await b.driver.show(["wait"])
+        assert not (await b.driver.identify()).ready
+        b.peer.scripts.clear()
+        assert (await b.driver.identify()).ready
+        assert b.heard() == ["0600", "0600", "0600", "0501"]
+
+    run(case)
 
 
 def test_a_locked_terminal_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from agent.ports import (
     Verdict,
 )
 from agent.values import Money
+from drivers.terminal.zvt import terminal as zvt
 from drivers.terminal.zvt.terminal import open_terminal
 
 PART = Money(1295, "EUR")
@@ -211,6 +212,50 @@ def test_an_abort_over_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
     tell(story, monkeypatch, tcp=True)
 
 
+def test_only_the_answer_to_a_result_waits_for_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(s: Stand) -> None:
+        await s.driver.connect()
+        seen: list[int] = []
+
+        async def slow(_: Evidence) -> Verdict:
+            seen.append(len(s.cable.sent))
+            await asyncio.sleep(2)
+            seen.append(len(s.cable.sent))
+            return Verdict.STORED
+
+        s.sim.verbs.tap("visa")
+        before = len(s.cable.sent)
+        assert isinstance(await s.driver.authorize(EUR50, "S1", slow), Done)
+        assert seen[0] == seen[1], "nothing was answered meanwhile"
+        assert seen[0] > before + 1, "what came before it was answered at once"
+        assert s.cable.sent[seen[1]] == bytes.fromhex("800000")
+
+    tell(story, monkeypatch, tcp=True)
+
+
+def test_an_address_without_a_port_has_that_of_the_profile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(s: Stand) -> None:
+        asked: list[str] = []
+        opened = s.cable.open
+
+        async def open_line(spec: LineSpec) -> Any:
+            asked.append(spec.port)
+            return await opened(spec)
+
+        monkeypatch.setattr(zvt, "open_line", open_line)
+        env = DriverEnv(lambda: int(s.now() * 1000), lambda *_, **__: None)
+        for profile, port in (("generic", 20007), ("feig_cvend", 22000)):
+            line = LineSpec("tcp://10.0.0.5")
+            driver = open_terminal(TerminalSpec("t1", line, "123456", "EUR", profile), env)
+            await driver.connect()
+            await driver.close()
+            assert asked.pop() == f"tcp://10.0.0.5:{port}"
+
+    tell(story, monkeypatch, tcp=True)
+
+
 # --- the process, on a socket ---------------------------------------------------------------------
 
 
@@ -240,7 +285,15 @@ def wired(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    arguments = ("--tcp", str(port), "--delay-ms", "2", "--ledger", str(tmp_path / "ledger"), *given)
+    arguments = (
+        "--tcp",
+        str(port),
+        "--delay-ms",
+        "2",
+        "--ledger",
+        str(tmp_path / "ledger"),
+        *given,
+    )
     with Simulator("terminal", tmp_path, *arguments) as pt:
 
         async def main() -> None:

@@ -219,3 +219,21 @@ def test_the_status_is_asked_every_minute_though_only_cards_are_read(run: Any) -
         assert max(gaps) <= STATUS_EVERY_MS / 1000
 
     run(case)
+
+
+def test_a_status_enquiry_before_a_card_read_is_not_aborted(run: Any) -> None:
+    """06 B0 in it would be against the document; the read is given up instead."""
+
+    async def case(b: Bench) -> None:
+        await b.linked()
+        b.peer.manners.card_after_s = None
+        await asyncio.sleep(59)
+        reading = asyncio.ensure_future(b.driver.read_card(15))
+        await asyncio.sleep(0.02)
+        assert b.heard() == ["0501"]
+        await b.driver.show(["x"])
+        assert await reading is None
+        assert b.heard() == ["0501", "06e0"]
+        assert b"\x10\x02\x06\xb0" not in b"".join(b.cable.sent)
+
+    run(case)
