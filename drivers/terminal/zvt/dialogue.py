@@ -27,6 +27,7 @@ from drivers.terminal.zvt.outcomes import (
     Outcome,
     Progress,
     is_booking,
+    is_of_the_day,
     negative_code,
 )
 from drivers.terminal.zvt.paper import Paper, text_lines
@@ -236,7 +237,7 @@ class Dialogue:
             self._result = self._reckoning.unanswered(apdu)
             return self._last(now)
         if self._at is not At.RUNNING:
-            self._answer(self._not_ours(apdu), now)
+            self._answer(self._not_ours(apdu, whole), now)
             return []
         if apdu.command not in self._sequence.accepts:
             self._answer(UNKNOWN_COMMAND, now)
@@ -252,12 +253,14 @@ class Dialogue:
         except Malformed:
             return Apdu(data[:2].hex()), False
 
-    def _not_ours(self, apdu: Apdu) -> Apdu:
+    def _not_ours(self, apdu: Apdu, whole: bool) -> Apdu:
         """The answer to a message that comes before our command was answered, or after its end: it
         belongs to something else, and says nothing about us."""
         if apdu.command not in self._sequence.accepts | END:
             return UNKNOWN_COMMAND
-        return REFUSED if is_booking(apdu) else POSITIVE
+        is_result = is_booking(apdu) or is_of_the_day(apdu)
+        unreadable = apdu.command == "040f" and not whole
+        return REFUSED if is_result or unreadable else POSITIVE
 
     def _answered(self, data: bytes, now: int) -> list[DialogueEvent]:
         apdu = self._read(data)[0]
