@@ -21,14 +21,12 @@ from agent.ports import (
     Goods,
     HoldRef,
     NotSent,
-    PartIssued,
     Reason,
     Refused,
     Unknown,
     Verdict,
 )
 from agent.values import Money
-from drivers.terminal.zvt.goods import GOODS_WAITS_MAX
 
 REF = HoldRef("52523535", 231, 12, 975, "0405", "225558", "750071")
 PART, ADD = Money(1295, "EUR"), Money(1000, "EUR")
@@ -349,95 +347,3 @@ def test_a_day_against_the_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [kind for kind, _ in s.booked()].count("end_of_day") <= 1
 
     tell(story, monkeypatch)
-
-
-# --- goods ----------------------------------------------------------------------------------------
-
-
-def vending(run: Any, story: Callable[[Stand], Awaitable[None]], mp: Any, **options: Any) -> None:
-    del run
-
-    async def linked(s: Stand) -> None:
-        await s.driver.connect()
-        s.sim.verbs.tap("visa")
-        await story(s)
-
-    tell(linked, mp, profile="generic", options=options)
-
-
-def test_goods_that_take_their_time(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(s: Stand) -> None:
-        asked: list[float] = []
-
-        def goods(evidence: Evidence) -> Goods:
-            assert evidence.amount == EUR50
-            assert not s.kept, "nothing is booked before they are out"
-            asked.append(s.now())
-            return Goods.ISSUED if len(asked) > 3 else Goods.WAITING
-
-        outcome = await s.driver.pay(EUR50, "S1", s.keep, goods)
-        assert isinstance(outcome, Done)
-        assert len(asked) == 4
-        assert s.now() - asked[0] > 1, "the terminal asks every two seconds, at its speed"
-        assert s.booked() == [("payment", 5000)]
-        assert len(s.kept) == 1
-
-    vending(run, story, monkeypatch)
-
-
-def test_a_part_of_the_goods(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(s: Stand) -> None:
-        for part, tells in ((1295, "books"), (1300, "books_and_tells")):
-            s.set(partial_issue=tells)
-            s.sim.verbs.tap("visa")
-            word = PartIssued(Money(part, "EUR"))
-            outcome = await s.driver.pay(EUR50, "S1", s.keep, lambda _, word=word: word)
-            assert isinstance(outcome, Done), outcome
-            assert outcome.evidence.amount == Money(part, "EUR")
-            assert s.kept[-1] == outcome.evidence
-        charged = [minor if kind == "payment" else -minor for kind, minor in s.booked()]
-        assert [sum(charged[:2]), sum(charged[2:])] == [1295, 1300]
-
-    vending(run, story, monkeypatch)
-
-
-@pytest.mark.parametrize(
-    ("word", "options"),
-    [
-        (Goods.FAILED, {}),
-        (Goods.WAITING, {"vending_wait": False}),
-        (PartIssued(PART), {"partial_issue": False}),
-        (PartIssued(Money(5001, "EUR")), {}),
-        (PartIssued(Money(0, "EUR")), {}),
-        (PartIssued(Money(1, "USD")), {}),
-    ],
-)
-def test_goods_that_do_not_come_are_not_charged(
-    run: Any, word: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def story(s: Stand) -> None:
-        outcome = await s.driver.pay(EUR50, "S1", s.keep, lambda _: word)
-        assert isinstance(outcome, Unknown), outcome
-        assert s.kept == []
-        await asyncio.sleep(60)
-        charged = sum(minor if kind == "payment" else -minor for kind, minor in s.booked())
-        assert charged == 0
-
-    vending(run, story, monkeypatch, **options)
-
-
-def test_goods_that_never_come_end(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(s: Stand) -> None:
-        asked = 0
-
-        def goods(_: Evidence) -> Goods:
-            nonlocal asked
-            asked += 1
-            return Goods.WAITING
-
-        outcome = await s.driver.pay(EUR50, "S1", s.keep, goods)
-        assert isinstance(outcome, Unknown | Refused), outcome
-        assert asked <= GOODS_WAITS_MAX + 1
-        assert s.kept == []
-
-    vending(run, story, monkeypatch)
