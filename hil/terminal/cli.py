@@ -13,7 +13,8 @@ from hil.terminal.simulator import Options, Simulator
 
 def main(argv: list[str]) -> int:
     given = vars(_parser().parse_args(argv))
-    options = Options(**{**given, "settings": tuple(given["settings"])})
+    lists = {name: tuple(given[name]) for name in ("settings", "faults")}
+    options = Options(**{**given, **lists})
     if options.link is None and options.tcp_port is None:
         _parser().error("give --link, --tcp or both")
     where = " ".join(
@@ -79,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="a switch, after --vendor; may be given often",
+    )
+    add(
+        "--fault",
+        dest="faults",
+        action="append",
+        default=[],
+        metavar="NAME[=COUNT]",
+        help="spoil the first blocks; COUNT -1 for ever; may be given often",
     )
     add("--seed", type=int, default=1, help="for whatever happens at random")
     return parser

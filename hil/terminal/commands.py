@@ -9,12 +9,14 @@ from hil.terminal import codec
 from hil.terminal.access import PASSWORD_BYTES, refuse_password
 from hil.terminal.bank import ABORTED, WRONG_CURRENCY
 from hil.terminal.care import DEVICE_ID, MODEL, SOFTWARE, UNSUPPORTED, Care
+from hil.terminal.chip import Chip
 from hil.terminal.dialogue import ABORT, Aborted, Talk
 from hil.terminal.files import Files
 from hil.terminal.holds import ALL_OPEN, Holds
 from hil.terminal.payment import PROTOCOL_ERROR, Payments
 from hil.terminal.points import COMMANDS, ENQUIRE, INCREMENT
 from hil.terminal.reader import Reader
+from hil.terminal.requests import Requests
 from hil.terminal.screen import text_of
 from hil.terminal.sequence import without_number
 from hil.terminal.store import CONFIG_AFTER_LOG_OFF
@@ -54,6 +56,9 @@ class Commands:
         payments = Payments(talk, till)
         holds = Holds(talk, till)
         self.reader = reader = Reader(talk, till, payments)
+        self.requests = Requests(talk)
+        till.ask_ecr = self.requests.before_result
+        chip = Chip(talk, till)
         care = Care(talk)
         files = Files(talk)
         self._handlers: dict[int, Handler] = {
@@ -84,6 +89,7 @@ class Commands:
             0x0691: self._with_password(care.set_clock),
             0x0693: self._with_password(care.initialise),
             0x06C5: care.acknowledge,
+            0x06C6: chip.send_apdus,
             0x0813: files.configure,
             0x0814: self._with_password(files.write),
             0x0830: care.language,

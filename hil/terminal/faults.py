@@ -102,6 +102,14 @@ class Faults:
         else:
             self._left.pop(name, None)
 
+    def set_text(self, text: str) -> None:
+        """`name` or `name=count`, as on a command line. Raises ValueError."""
+        name, _, count = text.partition("=")
+        try:
+            self.set(name, int(count or "1"))
+        except ValueError as error:
+            raise ValueError(f"fault {text}: {error}") from error
+
     def clear(self) -> None:
         self._left.clear()
 

@@ -109,7 +109,9 @@ class Holds:
         listed = codec.container(
             codec.tlv(0x23, *(codec.tlv(0x08, receipt) for receipt in receipts))
         )
-        if form == "no_receipt":
+        if form == "none":
+            first, listed = b"\x87" + ALL_OPEN, b""
+        elif form == "no_receipt":
             first = b""
         elif form == "malformed":
             first = MALFORMED_LIST

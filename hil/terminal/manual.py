@@ -14,6 +14,7 @@ VERBS = {
     "tap": "{card, stay=false, how=contactless|chip|swipe} hold a card into the field",
     "remove_card": "take away a card that stays",
     "press_stop": "the STOP key while a card is awaited",
+    "service_call": "{port, apdu, host=127.0.0.1} call the ECR over TCP, unasked; its answer",
     "press_key": "{key=ok|c|stop|f1..f4} a key while 06 E1 waits",
     "power_off": "cut the power at this moment",
     "power_on": "power comes back; only the store is left",

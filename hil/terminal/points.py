@@ -25,6 +25,7 @@ COMMANDS = {
     0x0631: "refund",
     0x0679: "selftest",
     0x06C5: "close_card",
+    0x06C6: "card_apdus",
     0x06E1: "ask_key",
     0x06E6: "poll_card",
     0x0813: "configure",

@@ -23,7 +23,7 @@ from hil.terminal.screen import Screen
 from hil.terminal.store import Store
 from hil.terminal.switches import Switches
 from hil.terminal.tcp import Events, TcpLink
-from hil.terminal.upkeep import Upkeep
+from hil.terminal.upkeep import Daily, Upkeep
 from hil.terminal.verbs import Verbs
 
 BITS_PER_CHAR = 11  # 8N2
@@ -35,7 +35,8 @@ ARRIVAL_S = 0.1
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a simulator is started. Either `link` (a pty) or `tcp_port` or both leads to the ECR; the
-    last side that speaks is the one that is answered. `settings` are `name=value`, after `vendor`."""
+    last side that speaks is the one that is answered. `settings` are `name=value`, after `vendor`;
+    `faults` are `name` or `name=count`."""
 
     control: Path
     store: Path
@@ -51,6 +52,7 @@ class Options:
     delay_ms: int | None = None
     vendor: str | None = None
     settings: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
     seed: int = 1
 
 
@@ -66,12 +68,16 @@ class Simulator:
             self.switches.change_text(setting)
         self.faults = Faults(options.seed)
         self.faults.chaos_permille = lambda: self.switches.chaos_permille
+        for fault in options.faults:
+            self.faults.set_text(fault)
         self.points = Points()
         self.store = Store(options.store, options.ledger, options.tid, options.currency)
         self.store.skew_s = lambda: self.switches.clock_skew_s
         self.bank = Bank(self.store, self.switches)
         self.books = Books(self.store, self.switches)
         self.upkeep = Upkeep(self.switches)
+        self.daily = Daily(self.switches, self.store.now)
+        self._reboot_when_idle = False
         self.screen = Screen()
         self.field = Field()
         self.powered = True
@@ -126,6 +132,7 @@ class Simulator:
             await self.close()
             raise OSError(str(error)) from error
         self._power_up()
+        self._later(self._reboot_daily())
         return self
 
     @property
@@ -212,6 +219,26 @@ class Simulator:
                 self.commands.till.link_broke(error)
             finally:
                 self.busy = False
+            if self.switches.reboot_daily:
+                self.daily.changed.set()  # 06 91 may have moved the hour
+            if self._reboot_when_idle:
+                self._reboot_when_idle = False
+                self.reboot()
+
+    async def _reboot_daily(self) -> None:
+        while True:
+            self.daily.changed.clear()
+            try:
+                async with asyncio.timeout(self.daily.left_s()):
+                    await self.daily.changed.wait()
+            except TimeoutError:
+                pass
+            if not self.daily.is_due() or not self.powered:
+                continue
+            if self.busy:
+                self._reboot_when_idle = True
+            else:
+                self.reboot()
 
     async def _stop_work(self) -> None:
         if self._work is not None:
@@ -237,6 +264,8 @@ class Simulator:
         """Only the store survives. What the ECR never answered is settled as the switch tells."""
         self.store.reload()
         self.powered = True
+        self._reboot_when_idle = False
+        self.daily.begin()
         self.boots += 1
         self.commands.till.forget()
         self.talk.numbers.reset()

@@ -4,10 +4,13 @@ The table itself is what `help` prints: each switch carries its one line."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_DAILY = re.compile(r"(([01][0-9]|2[0-3]):[0-5][0-9])?")
 
 
 def _switch(default: T, text: str, *choices: str) -> T:
@@ -61,6 +64,11 @@ class Switches:
     clock_skew_s: float = _switch(0.0, "how far the terminal's clock is ahead (may be negative)")
     sequence_numbers: bool = _switch(True, "1F73 is echoed to an ECR that offers it")
     reboot_s: float = _switch(0.3, "how long a reboot of its own keeps it dead")
+    reboot_daily: str = _switch("", "HH:MM by its clock: it reboots then, once it is idle")
+    asks: str = _switch(
+        "nothing", "04 0D, 04 0E before a result", "nothing", "input", "menu", "both"
+    )
+    asks_unoffered: bool = _switch(False, "also asks an ECR that did not offer it (tag 26)")
 
     # --- Cards ------------------------------------------------------------------------------------
     pay_type_02_required: bool = _switch(False, "without bit 02 a card read before does not count")
@@ -70,6 +78,7 @@ class Switches:
     read_limit_s: float | None = _switch(None, "end of a card read without time limit")
     strict_read_type: bool = _switch(False, "without 1F60 only what BMP 19 names is read")
     max_preauth_minor: int | None = _switch(None, "1F0B in a card read")
+    card_apdus: bool = _switch(True, "06 C6 is done (else 84 83)")
 
     # --- What is approved -------------------------------------------------------------------------
     approve_at_most_minor: int | None = _switch(None, "more is not approved, less is")
@@ -109,8 +118,9 @@ class Switches:
     cancel_amount: str = _switch("zero", "amount in the result of 06 25", "zero", "reversed")
     enquiry: str = _switch(
         "auto",
-        "answer to 06 23 FFFF: list when the ECR sends tags | one | list | list without 87 | no 87",
-        "auto", "one", "list", "list_only", "no_receipt", "malformed",
+        "answer to 06 23 FFFF: list when the ECR sends tags | one | list | list without 87 | no 87 |"
+        " lengths that lie | FFFF whatever is open",
+        "auto", "one", "list", "list_only", "no_receipt", "malformed", "none",
     )  # fmt: skip
     reversal: str = _switch("last", "06 30 reverses", "last", "any", "none")
     refund: bool = _switch(True, "06 31 is allowed")
@@ -195,6 +205,8 @@ class Switches:
         choices = known[name].metadata["choices"]
         if choices and value not in choices:
             raise ValueError(f"{name} takes one of {', '.join(choices)}")
+        if name == "reboot_daily" and not (isinstance(value, str) and _DAILY.fullmatch(value)):
+            raise ValueError(f"reboot_daily takes HH:MM or nothing, not {value!r}")
         if not choices and (wanted := _wanted(str(known[name].type), name, value)):
             raise ValueError(f"{name} takes {wanted}, not {value!r}")
         setattr(self, name, value)

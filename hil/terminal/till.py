@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from hil.terminal import codec, printing, results
@@ -16,7 +17,7 @@ from hil.terminal.bank import (
     Declined,
 )
 from hil.terminal.cards import ALL_TECHNOLOGIES, CARDS, CONTACTLESS, Card
-from hil.terminal.dialogue import ABORT, SIGNATURE, STATUS_INFORMATION, Talk
+from hil.terminal.dialogue import ABORT, STATUS_INFORMATION, Talk
 from hil.terminal.link import LinkBroken
 from hil.terminal.texts import money, text_for
 
@@ -81,6 +82,8 @@ class Till:
         self.prompting = False
         self.card_before: Read | None = None
         self._reserved_on: Read | None = None
+        # What the ECR is asked for before 04 0F; False when the transaction is over with its answer.
+        self.ask_ecr: Callable[[], Awaitable[bool]] = _nothing
 
     def forget(self) -> None:
         """Power-up, or a new Registration."""
@@ -253,8 +256,7 @@ class Till:
         switches = self._desk.switches
         if not await self._all_taken(prints):
             return None
-        asks = switches.signature and f"{SIGNATURE:04x}" in self._desk.store.memory.ecr_commands
-        if asks and not is_positive(await self._talk.message(codec.apdu(SIGNATURE))):
+        if not await self.ask_ecr():
             return None
         answer = await self._offer(ask, result)
         if is_positive(answer):
@@ -333,6 +335,10 @@ class Till:
 
     def _show(self, lines: list[str]) -> None:
         self._desk.screen.done(lines, self._desk.pace.seconds(SHOW_RESULT_S))
+
+
+async def _nothing() -> bool:
+    return True
 
 
 def is_positive(answer: bytes) -> bool:

@@ -1,9 +1,11 @@
-"""What the terminal does by itself for a while: updates, and being silent meanwhile."""
+"""What the terminal does by itself: updates, being silent meanwhile, a reboot every day."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from hil.terminal.switches import Switches
 
@@ -45,3 +47,36 @@ class Upkeep:
     def is_silent(self) -> bool:
         lock = self.lock
         return lock is not None and lock.style == SILENT
+
+
+class Daily:
+    """The reboot that card schemes want of a terminal every day (PCI PTS), by its own clock."""
+
+    def __init__(self, switches: Switches, now: Callable[[], datetime]) -> None:
+        self._switches, self._now = switches, now
+        self._seen = now()
+        # For whoever waits: the hour or the clock is another one.
+        self.changed = asyncio.Event()
+
+    def begin(self) -> None:
+        """What has passed does not count any more."""
+        self._seen = self._now()
+        self.changed.set()
+
+    def is_due(self) -> bool:
+        """Whether the hour has come since this was last asked."""
+        seen, self._seen = self._seen, self._now()
+        next_one = self._after(seen)
+        return next_one is not None and next_one <= self._seen
+
+    def left_s(self) -> float | None:
+        now = self._now()
+        next_one = self._after(now)
+        return None if next_one is None else (next_one - now).total_seconds()
+
+    def _after(self, moment: datetime) -> datetime | None:
+        if not self._switches.reboot_daily:
+            return None
+        hour, minute = map(int, self._switches.reboot_daily.split(":"))
+        same_day = moment.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        return same_day if same_day > moment else same_day + timedelta(days=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hil.common.control import ControlError
 from hil.common.pty_line import PtyLine
-from hil.terminal import manual
+from hil.terminal import manual, service
 from hil.terminal.cards import CARDS, CHIP, CONTACTLESS, MAGSTRIPE
 from hil.terminal.points import NAMES
 from hil.terminal.presets import apply_preset
@@ -116,6 +116,19 @@ class Verbs:
             raise ControlError(f"for_s above 0, code 1 to 255, style {ABORTS} or {SILENT}")
         self._sim.upkeep.begin(code, for_s, style)
 
+    async def service_call(self, port: int, apdu: str, host: str = "127.0.0.1") -> Answer:
+        """Connect to the ECR and send one message there, as terminals on TCP may."""
+        self._need_power()
+        try:
+            message = bytes.fromhex(apdu)
+        except (TypeError, ValueError):
+            raise ControlError(f"apdu is hexadecimal, not {apdu!r}") from None
+        try:
+            answer = await service.call(host, port, message, self._sim.switches.t3_ms / 1000)
+        except service.NoService as error:
+            raise ControlError(str(error)) from error
+        return {"answer": answer.hex()}
+
     # --- Points -----------------------------------------------------------------------------------
 
     def hold(self, at: str) -> None:
@@ -157,6 +170,7 @@ class Verbs:
     def set(self, **switches: Any) -> Answer:
         for name, value in switches.items():
             self._sim.switches.change(name, value)
+        self._sim.daily.begin()
         return {"switches": self._sim.switches.as_json()}
 
     def preset(self, vendor: str) -> Answer:
@@ -173,6 +187,7 @@ class Verbs:
         self._sim.store.memory.world_offset_s += step_s
         self._sim.store.save()
         expired = self._sim.bank.expire()
+        self._sim.daily.changed.set()
         return {"expired": [hold.receipt for hold in expired]}
 
     def numbers(
@@ -274,6 +289,7 @@ class Verbs:
             "last_receipt": memory.next_receipt - 1,
             "last_result": memory.last_result,
             "auto_reversals": sim.books.auto_reversals,
+            "asked": list(sim.commands.requests.answers),
             "files": memory.files,
             "configuration": memory.configuration,
             "armed": sim.points.armed,
