@@ -281,7 +281,7 @@ WHAT_IT_DOES = (
 @command.command("end-of-day")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
-    "--again", is_flag=True, help="Although how the last one ended is not known: see STA-035."
+    "--again", is_flag=True, help="Order it although nobody knows how the last one ended (STA-035)."
 )
 @which_terminal
 def end_of_day(given: Given, as_json: bool, yes: bool, again: bool) -> None:
