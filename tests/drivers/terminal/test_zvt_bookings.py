@@ -12,6 +12,9 @@ from support.zvt_stand import Stand, tell
 from agent.ports import Done, Evidence, Goods, HoldRef, PartIssued, Refused, Unknown
 from agent.values import Money
 from drivers.terminal.zvt.goods import GOODS_WAITS_MAX
+from drivers.terminal.zvt.goods import Goods as GoodsOfOne
+from drivers.terminal.zvt.outcomes import Later
+from drivers.terminal.zvt.profile import load_profile
 
 PART, ADD = Money(1295, "EUR"), Money(1000, "EUR")
 
@@ -105,6 +108,13 @@ def test_goods_that_never_come_end(run: Any, monkeypatch: pytest.MonkeyPatch) ->
         assert s.kept == []
 
     vending(run, story, monkeypatch)
+
+
+def test_a_terminal_that_asks_for_ever_is_told_no_in_the_end() -> None:
+    goods = GoodsOfOne(lambda _: Goods.WAITING, load_profile("generic", {}), 3)
+    approved = Evidence(HoldRef("52523535", 231), EUR50)
+    words = [goods.decide(approved)[0] for _ in range(5)]
+    assert words == [Later(), Later(), Later(), False, False]
 
 
 # --- against the simulator ------------------------------------------------------------------------

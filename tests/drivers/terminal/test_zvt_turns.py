@@ -142,6 +142,28 @@ def test_whoever_is_cancelled_leaves_the_turn_to_the_next() -> None:
     played(case)
 
 
+def test_whoever_is_cancelled_when_its_turn_comes_lets_the_next_one_in() -> None:
+    async def case(turns: Turnstile) -> None:
+        leave = asyncio.get_running_loop().create_future()
+
+        async def visit(until: asyncio.Future[None] | None = None) -> None:
+            async with turns.at(Rank.SHOW):
+                if until is not None:
+                    await until
+
+        first = asyncio.ensure_future(visit(leave))
+        await asyncio.sleep(0)
+        second, third = asyncio.ensure_future(visit()), asyncio.ensure_future(visit())
+        await asyncio.sleep(0)
+        leave.set_result(None)  # the first goes before the second knows that it is cancelled
+        second.cancel()
+        async with asyncio.timeout(1):
+            await asyncio.gather(first, third)
+        assert second.cancelled()
+
+    played(case)
+
+
 # --- the driver -----------------------------------------------------------------------------------
 
 
