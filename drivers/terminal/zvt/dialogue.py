@@ -306,7 +306,7 @@ class Dialogue:
         answer = self._reckoning.unreadable()
         if self._sequence.ends is Ends.WITH_STATUS:
             self._result = self._reckoning.card()
-            return self._last(now)
+            return self._last(now, answer)
         self._goes_on(answer, now)
         return []
 
@@ -345,12 +345,12 @@ class Dialogue:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def _last(self, now: int) -> list[DialogueEvent]:
+    def _last(self, now: int, answer: Apdu = POSITIVE) -> list[DialogueEvent]:
         """Our last answer. Whatever the terminal says after it says that it was heard."""
         self._at = At.LAST_ANSWER
         self._deadline = now + LAST_ANSWER_MS
         self._queue.clear()
-        self._answer(POSITIVE, now)
+        self._answer(answer, now)
         return [*self._paper.rest()]
 
     def _conclude(self, now: int) -> list[DialogueEvent]:
