@@ -253,7 +253,7 @@ def test_odds_and_ends(bench: Bench) -> None:
     assert bench.ecr.command("06c500").answer == "800000"
     assert bench.ecr.command("085002fa00").answer == "800000"
     assert bench.ecr.command("067900").kinds == ["060f"]
-    assert bench.ecr.command("06c600").answer == "848300"
+    assert bench.ecr.command("067700").answer == "848300"
     bench.ask("set", unsupported="0693 06C5")
     assert bench.ecr.command("06c500").answer == "848300"
     assert bench.ecr.command("069303123456").answer == "848300"

@@ -333,6 +333,26 @@ def test_a_power_cut_in_mid_dialogue(bench: Bench, point: str, kinds: list[str])
     assert bench.kinds() == kinds
 
 
+def test_everything_the_terminal_knows_survives_a_power_cut(bench: Bench) -> None:
+    bench.ecr.fields("0691", "123456", "aa", "300102", "0c", "030405")
+    bench.ecr.register("be", "0978" + "0606" + "26040a0206d3")
+    bench.hold()
+    bench.ask("numbers", receipt=400, trace=5000, turnover=7)
+    kept = ("registered", "config", "tid", "turnover", "open_holds", "last_result", "ecr_commands")
+    before = bench.state()
+    bench.ask("power_off")
+    bench.ask("power_on")
+    after = bench.state()
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert after["clock"].startswith("2030-01-02T03:")
+    assert (after["config"], after["turnover"]) == ("be", 7)
+    # Tags are still allowed, and the numbers go on.
+    bench.ask("tap", card="visa")
+    result = bench.reopen().reserve().result()
+    assert result.receipt == 400
+    assert hexa("1f12") in result.apdu, "a tag that only an ECR gets that allowed them"
+
+
 def test_only_the_file_survives_a_power_cut(bench: Bench) -> None:
     bench.hold()
     bench.ask("power_off")
