@@ -53,10 +53,12 @@ def _own(state: Path, config: Path, trust: tuple[Path, ...]) -> Report:
     from agent.trust.keys import KeySet, RecordKey
 
     texts = from_ledger(state, "records", queries.records)
+    # What the station may no longer keep is no gap.
+    partial = bool(from_ledger(state, "outbox", queries.outbox).get("forgotten"))
     if trust:
-        return verify_records(texts, KeySet.load(trust), anchored=True)
+        return verify_records(texts, KeySet.load(trust), anchored=True, partial=partial)
     key = RecordKey.load(settings_or_exit(config).keys.record.file)
-    return verify_records(texts, KeySet([key.public]), anchored=False)
+    return verify_records(texts, KeySet([key.public]), anchored=False, partial=partial)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from typing import TypeVar
 from agent.ledger.ballast import Ballast
 from agent.ledger.errors import LedgerError, LedgerOverloaded
 from agent.ledger.ledger import Ledger, new_chain_id
+from agent.ledger.retention import Forgotten
 from agent.ledger.rows import (
     AckResult,
     Append,
@@ -199,6 +200,20 @@ class AsyncLedger:
 
     async def checkpoint(self) -> int:
         return await self._call(self._ledger.checkpoint)
+
+    async def forget(self, keep_ms: int, utc_ms: int) -> Forgotten:
+        return await self._call(lambda: self._ledger.forget(keep_ms, utc_ms))
+
+    async def log_pages(self) -> int:
+        return await self._call(self._ledger.log_pages)
+
+    async def scrub(self) -> bool:
+        return await self._call(self._ledger.scrub)
+
+    @property
+    def checked(self) -> bool:
+        """The whole file was looked through when it was opened."""
+        return self._ledger.checked
 
     @property
     def full(self) -> bool:

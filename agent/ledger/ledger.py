@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
 
-from agent.ledger import checks, mark, outbox, sessions, upkeep
+from agent.ledger import checks, mark, outbox, retention, scrub, sessions, upkeep
 from agent.ledger.ballast import Ballast
 from agent.ledger.errors import (
     LedgerError,
@@ -22,8 +22,9 @@ from agent.ledger.errors import (
     LedgerFull,
     LedgerMissing,
 )
-from agent.ledger.open import damaged, open_database
+from agent.ledger.open import DAMAGE, damaged, open_database, suspect
 from agent.ledger.reading import Reading
+from agent.ledger.retention import Forgotten
 from agent.ledger.rows import AckOutcome, AckResult, Append, EventRow, RecordRow, UpkeepRow
 from agent.trust.chain import record_hash
 
@@ -51,6 +52,9 @@ class Ledger(Reading):
         super().__init__(db, path, station)
         self.checked, self.full = checked, False
         self._ballast, self._marks = ballast, False
+        self._acked_ms = 0  # the newest time that a signed ack told since the ledger was opened
+        self._forget_after, self._forgotten = 0, dict[int, int]()
+        self._scrub: Iterator[str] | None = None
 
     @classmethod
     def open(
@@ -216,7 +220,11 @@ class Ledger(Reading):
             found = outbox.chain_of(self._db, chain)
             if found is None:
                 return AckResult(AckOutcome.UNKNOWN_CHAIN, self._chain().acked_through)
-            return outbox.apply(self._db, found, through_seq, hash, holes, refused, asked_ms)
+            done = outbox.apply(self._db, found, through_seq, hash, holes, refused, asked_ms)
+            if done.outcome is AckOutcome.APPLIED:
+                self._acked_ms = max(self._acked_ms, asked_ms)
+                retention.note_ack(self._db, found, min(through_seq, found.head_seq), asked_ms)
+            return done
 
         return self._in_room(work)
 
@@ -269,6 +277,38 @@ class Ledger(Reading):
                 with self._write():
                     mark.set_in_use(self._db)
         return self._fold_log()
+
+    def forget(self, keep_ms: int, utc_ms: int) -> Forgotten:
+        """Delete a batch of settled sessions whose records were acked longer than `keep_ms` ago, by the
+        back end's clock and by ours (`utc_ms`). To be called again while `at` is not None."""
+        before = min(self._acked_ms, utc_ms) - keep_ms
+        with self._guard():
+            allowed = retention.limits(self._db, before)
+        if allowed == self._forgotten:
+            return Forgotten(0, None)
+        self._db.pragma("foreign_keys", 0)
+        try:
+            with self._write():
+                done = retention.forget(self._db, allowed, self._forget_after)
+        finally:
+            self._db.pragma("foreign_keys", 1)
+        self._forget_after = done.at or 0
+        if done.at is None:
+            self._forgotten = allowed
+        return done
+
+    def scrub(self) -> bool:
+        """Look through a slice of the file; False when all of it was seen. Raises LedgerDamaged, after which
+        the ledger still works, as far as it does, and is checked whole at its next opening."""
+        self._scrub = self._scrub or scrub.slices(self._db)
+        try:
+            wrong = next(self._scrub, None)
+        except DAMAGE as error:
+            wrong = str(error)
+        if wrong:
+            suspect(self.path).touch()
+            raise damaged(self.path, wrong)
+        return wrong is not None
 
     def _fold_log(self) -> int:
         with self._guard():

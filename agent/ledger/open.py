@@ -59,7 +59,7 @@ _AFTER_CHECK = (
     # What is deleted on purpose (a card's HMAC) shall not stay readable in free pages.
     ("secure_delete", 1, 1),
 )
-_DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
+DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 
 
 class Opened(NamedTuple):
@@ -197,7 +197,7 @@ def translate(error: apsw.Error, path: Path) -> LedgerError:
             f"{path} is in use by another process (the service holds it); ask through the running "
             "service, or stop it first",
         )
-    if isinstance(error, _DAMAGE):
+    if isinstance(error, DAMAGE):
         return damaged(path, str(error))
     if isinstance(error, apsw.CantOpenError):
         return LedgerMissing(

@@ -54,7 +54,7 @@ def chain_of(db: apsw.Connection, chain_id: str | None = None) -> Chain | None:
         (n * RECORDS_PER_CHAIN, (n + 1) * RECORDS_PER_CHAIN - 1),
     ).get
     # Of a chain all of whose records were forgotten only the number is left.
-    head = pruned if newest is None else newest % RECORDS_PER_CHAIN
+    head = pruned if newest is None else max(pruned, newest % RECORDS_PER_CHAIN)
     return Chain(n, name, acked, head, pruned, bool(current))
 
 

@@ -68,6 +68,11 @@ class Reading(Core):
             where = "WHERE r.id BETWEEN :first AND :last ORDER BY r.id"
             return outbox.rows(self._db, where, span), keys[-1]
 
+    def forgotten(self) -> bool:
+        """Whether records are missing because their time was over."""
+        with self._guard():
+            return bool(self._db.execute("SELECT max(pruned_through) FROM chain").get)
+
     def record_of(self, session_id: str) -> list[RecordRow]:
         """The records of one session, in order."""
         with self._guard():

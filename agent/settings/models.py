@@ -262,6 +262,17 @@ class Keys(Section):
     record: KeyRef = Field(description="key that signs records")
 
 
+class Records(Section):
+    """What the station keeps."""
+
+    keep_days: Whole = Field(
+        400,
+        description="sessions are kept this long after the back end has acknowledged their records",
+        ge=1,
+        le=36_500,
+    )
+
+
 class Uplink(Section):
     """Where records go. Without this section they are kept on the station."""
 
@@ -307,6 +318,7 @@ class Settings(Section):
     payment: Payment = Field(description="how a session is paid")
     tariff: TariffRef = Field(description="where the prices are")
     keys: Keys = Field(description="the station's own keys")
+    records: Records = Field(default_factory=Records, description="what the station keeps")
     uplink: Uplink | None = Field(None, description="where records go")
 
     def hold(self, terminal: TerminalPoint) -> Money:

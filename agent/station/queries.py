@@ -114,6 +114,7 @@ def outbox(ledger: Ledger) -> dict[str, object]:
         "unacked": status.unacked,
         "acked_through": status.acked_through,
         "parked": status.parked,
+        "forgotten": ledger.forgotten(),
         "oldest": None if status.oldest is None else iso_utc(status.oldest.utc_ms),
         "records": [
             {"chain": r.chain, "seq": r.seq, "type": r.type, "session_id": r.session_id}
@@ -123,10 +124,11 @@ def outbox(ledger: Ledger) -> dict[str, object]:
 
 
 def records(ledger: Ledger) -> list[str]:
-    """Every record of this ledger's chain, as signed."""
+    """Every record that is kept, of all chains, as signed, oldest first."""
     texts: list[str] = []
+    place = 0
     while True:
-        page = ledger.records(len(texts) + 1, RECORDS_PAGE)
+        page, place = ledger.every_record(place, RECORDS_PAGE)
         texts += [row.jws for row in page]
         if len(page) < RECORDS_PAGE:
             return texts

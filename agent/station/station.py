@@ -23,6 +23,7 @@ from agent.station.clock import Clock, SystemClock
 from agent.station.context import Context
 from agent.station.control import ControlServer, control_path
 from agent.station.keeper import Keeper, Log
+from agent.station.ledger_care import LedgerCare
 from agent.station.meter_ends import ended_by_last
 from agent.station.notify import Progress, notify, watchdog_interval_ms
 from agent.station.opening import Opening
@@ -308,15 +309,15 @@ class Station:
             await asyncio.sleep(FEED_S if interval_ms is None else interval_ms / 1000)
 
     async def _keep_house(self) -> None:
-        written = -1
+        care = LedgerCare(self.ledger, self.settings.records.keep_days, self.clock, self.log)
         while True:
             await asyncio.sleep(CHECKPOINT_S)
-            await self._look_for_room()
-            if not self.keeper.sessions and written != self.keeper.committed:
-                written = self.keeper.committed
-                await self.ledger.checkpoint()
+            states = {s.state for s in self.keeper.sessions.values()}
+            quiet = not states & IN_MOTION
+            await care.turn(quiet=quiet, ended=quiet and not states & OCCUPIES_EVSE)
+            await self._look_for_room(care.trouble)
 
-    async def _look_for_room(self) -> None:
+    async def _look_for_room(self, trouble: str = "") -> None:
         """A full disk refuses new sessions, early enough for the running ones to end."""
         room = await self.ledger.look_for_room()
         try:
@@ -326,6 +327,7 @@ class Station:
         free = disk.f_bavail * disk.f_frsize
         why = "" if free >= ROOM_BYTES else f"STA-029: {free} bytes free; expected {ROOM_BYTES}"
         why = why or ("" if room else "LED-008: no room is kept back for running sessions to end")
+        why = why or (f"LED-003: {trouble}" if trouble else "")
         desks = list(self.parts.desks.values())
         if why and not any(desk.no_room for desk in desks):
             effect = "no new sessions; free space in the state directory"

@@ -169,6 +169,7 @@ class _Verifier:
     partial: bool
     problems: list[Problem] = field(default_factory=list)
     chains: dict[str, dict[int, _Link]] = field(default_factory=dict)
+    lost: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # as gap records say
 
     def note(self, seq: int | None, code: str, text: str) -> None:
         if len(self.problems) < MAX_PROBLEMS:
@@ -216,25 +217,47 @@ class _Verifier:
             return
         session_id, refers_seq = body.get("session_id"), body.get("refers_seq")
         links[seq] = _Link(seq, prev, digest, station, kind, session_id, refers_seq)
+        if kind == "gap":
+            self._gap(body)
+
+    def _gap(self, body: dict[str, JSON]) -> None:
+        """A damaged ledger was begun anew: its signed first record names what it has lost of the chain
+        before. Those numbers are told, so they are no problem of the records that are left."""
+        chain, lost = body.get("old_chain"), body.get("lost")
+        if not isinstance(chain, str) or not isinstance(lost, list):
+            return
+        for pair in lost:
+            if isinstance(pair, list) and len(pair) == 2:
+                first, last = pair
+                if isinstance(first, int) and isinstance(last, int):
+                    self.lost.setdefault(chain, []).append((first, last))
+
+    def _told(self, chain: str, first: int, last: int) -> bool:
+        """Whether all numbers from `first` to `last` are named as lost."""
+        for low, high in sorted(self.lost.get(chain, [])):
+            if low <= first <= high:
+                first = high + 1
+        return first > last
 
     def close(self) -> tuple[ChainSpan, ...]:
         """Walk every chain in its own order and give what it spans."""
         spans = []
         for chain, links in self.chains.items():
             ordered = [links[seq] for seq in sorted(links)]
-            self._walk(ordered)
+            self._walk(chain, ordered)
             self._references(links)
             first, last = ordered[0], ordered[-1]
             spans.append(ChainSpan(chain, last.station, first.seq, last.seq, last.hash))
         return tuple(spans)
 
-    def _walk(self, ordered: list[_Link]) -> None:
+    def _walk(self, chain: str, ordered: list[_Link]) -> None:
         before = _Link(0, "", GENESIS, ordered[0].station, "", None, None)
         for link in ordered:
             missing = link.seq - before.seq - 1
-            if missing and not self.partial:
-                told = f"record {before.seq + 1}" if missing == 1 else f"{missing} records"
-                self.note(before.seq + 1, "gap", f"{told} missing before record {link.seq}")
+            told = self._told(chain, before.seq + 1, link.seq - 1)
+            if missing and not (self.partial or told):
+                which = f"record {before.seq + 1}" if missing == 1 else f"{missing} records"
+                self.note(before.seq + 1, "gap", f"{which} missing before record {link.seq}")
             if not missing and link.prev != before.hash:
                 text = f"record {link.seq} names another predecessor than record {before.seq}"
                 self.note(link.seq, "broken_link", text)

@@ -298,3 +298,20 @@ def test_unreadable_inputs_are_refused_with_an_id(tmp_path: Path) -> None:
     broken[200:260] = b"\xff" * 60
     bomb.write_bytes(broken)
     assert refusal(bomb) == "KEY-012"
+
+
+def test_numbers_that_a_signed_gap_record_names_as_lost_are_no_problem() -> None:
+    old = make(6)
+    body = {"old_chain": "c" * 32, "old_seq": 6, "lost": [[2, 3]]}
+    gap = seal(
+        KEY, chain="e" * 32, seq=1, prev=GENESIS, type="gap", station="S1", stamp=STAMP, body=body
+    ).jws
+    kept = [old[0], *old[3:]]
+    assert codes(verify_records([*kept, gap], KEYS)) == []
+    assert codes(verify_records(kept, KEYS)) == [(2, "gap")]
+    assert codes(verify_records([old[0], *old[4:], gap], KEYS)) == [(2, "gap")]
+    others = seal(
+        RecordKey.generate(), chain="e" * 32, seq=1, prev=GENESIS, type="gap", station="S1",
+        stamp=STAMP, body=body,
+    ).jws  # fmt: skip
+    assert (2, "gap") in codes(verify_records([*kept, others], KEYS))

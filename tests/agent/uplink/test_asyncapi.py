@@ -21,6 +21,7 @@ from support.session_events import reach
 from test_uplink import running
 
 from agent.ledger import Ledger, RecordRow
+from agent.ledger.salvage import Salvaged
 from agent.session import E, S
 from agent.session.records import session_record, settlement_record
 from agent.tariff import EnergyPrice, PriceBasis, Rounding, Tariff, Usage, price
@@ -72,7 +73,9 @@ def bodies() -> list[tuple[str, dict[str, Any]]]:
 
 def sealed_texts() -> list[tuple[str, str]]:
     texts, prev = [], GENESIS
-    for seq, (kind, body) in enumerate([("gap", {}), *bodies()], 1):
+    found = Salvaged(old_chain="cd" * 16, old_seq=7, lost=[(2, 3)], open=["s1"])
+    gap = {"reason": "damaged", "set_aside": "ledger.db.damaged-1", **found.body()}
+    for seq, (kind, body) in enumerate([("gap", gap), *bodies()], 1):
         made = seal(
             KEY, chain="ab" * 16, seq=seq, prev=prev, type=kind, station=STATION,
             stamp=stamp(seq), body=body,
