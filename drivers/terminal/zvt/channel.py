@@ -71,6 +71,7 @@ class Channel:
         self._link: AnyLink = Link()
         self._dialogue: Dialogue | None = None
         self._abortable = False
+        self._closings = 0
         self._wake = asyncio.Event()
         self.is_tcp = is_tcp(spec.line.port)
         self._numbering = Numbering()  # of the registration, which outlives a connection
@@ -93,6 +94,7 @@ class Channel:
 
     async def close(self) -> None:
         """Whoever waits ends as when the line is lost."""
+        self._closings += 1
         self.registered = False
         await self._hang_up()
 
@@ -126,12 +128,18 @@ class Channel:
         return self._line
 
     async def _dial(self) -> None:
+        closings = self._closings
         try:
-            self._line = await self._open_line(
+            line = await self._open_line(
                 replace(self._spec.line, port=self._address, baud=self.baud)
             )
         except LineLost as error:
             raise DeviceUnavailable("TRM-001", str(error)) from None
+        if self._closings != closings:
+            # Closed while it was being opened: nobody would close it any more.
+            await line.close()
+            raise DeviceUnavailable("TRM-009", LINK_DOWN)
+        self._line = line
         self._link = StreamLink() if self.is_tcp else Link()
 
     async def _hang_up(self) -> None:

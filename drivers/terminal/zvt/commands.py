@@ -361,7 +361,7 @@ def _tags(*tags: Tlv) -> tuple[Tlv, ...] | None:
 
 
 def _reference(reference: str, profile: Profile) -> tuple[Tlv, ...]:
-    if not profile.reference_tag:
+    if not profile.reference_tag or not reference:
         return ()
     return (tag("e9", tag("1f62", text=profile.reference_tag), tag("1f63", text=reference)),)
 

@@ -21,7 +21,6 @@ ROOT = Path(__file__).parents[3]
 NOT_FOR_THE_DRIVER = {
     "baud": "the configuration names the line's own rate; this is the factory's",
     "framing": "as baud",
-    "tcp_port": "the configuration names the address",
     "prints": "config_byte tells the terminal; loading a profile sees that both agree",
     "print_before_status": "for a person: the driver takes either order",
     "scheduled_reboot": "for a person who reads why the terminal went away",

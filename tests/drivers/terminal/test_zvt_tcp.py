@@ -233,6 +233,32 @@ def test_only_the_answer_to_a_result_waits_for_the_store(monkeypatch: pytest.Mon
     tell(story, monkeypatch, tcp=True)
 
 
+def test_a_line_that_is_closed_while_it_is_opened_stays_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(s: Stand) -> None:
+        await s.driver.connect()
+        opened = s.cable.open
+
+        async def slowly(spec: LineSpec) -> Any:
+            await asyncio.sleep(1)
+            return await opened(spec)
+
+        monkeypatch.setattr(zvt, "open_line", slowly)
+        s.cable._lose("closed by the terminal")
+        asking = asyncio.ensure_future(s.driver.open_holds())
+        await asyncio.sleep(0.5)
+        await s.driver.close()
+        with unavailable("TRM-009"):
+            await asking
+        assert s.cable.lost, "it was given back"
+        sent = len(s.cable.sent)
+        assert isinstance(await s.hold(), NotSent)
+        assert len(s.cable.sent) == sent
+
+    tell(story, monkeypatch, tcp=True)
+
+
 def test_an_address_without_a_port_has_that_of_the_profile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
