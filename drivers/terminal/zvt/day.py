@@ -5,13 +5,9 @@ from __future__ import annotations
 from agent.ports import Evidence, HoldRef
 from agent.values import Money
 from drivers.terminal.zvt.apdu import Apdu
-from drivers.terminal.zvt.decode import TOTALS, TOTALS_BYTES
-from drivers.terminal.zvt.mask import AMOUNT_BYTES, amount_minor
+from drivers.terminal.zvt.mask import amount_minor
+from drivers.terminal.zvt.messages import BRANDS, TOTALS, cut, size_of
 from drivers.terminal.zvt.results import DIGITS_MAX
-
-RECEIPT_DIGITS = 4
-_FIRST = 4  # byte of the first kind of card
-_STEP = 1 + AMOUNT_BYTES
 
 
 def totals(apdu: Apdu) -> dict[str, int]:
@@ -19,15 +15,16 @@ def totals(apdu: Apdu) -> dict[str, int]:
     `receipt_last`. Empty where the message has no totals; an amount that is none is left out."""
     raw = apdu.text("totals")
     body = b"" if raw is None else bytes.fromhex(raw)
-    if len(body) < TOTALS_BYTES:
+    if len(body) < size_of(TOTALS):
         return {}
+    told, _ = cut(TOTALS, body)
     found: dict[str, int] = {}
-    for name, digits in (("receipt_first", body[:2].hex()), ("receipt_last", body[2:4].hex())):
+    for name in ("receipt_first", "receipt_last"):
+        digits = told[name].hex()
         if digits.isdecimal():
             found[name] = int(digits)
-    for i, brand in enumerate(TOTALS):
-        at = _FIRST + i * _STEP
-        count, minor = body[at], amount_minor(body[at + 1 : at + _STEP])
+    for brand in BRANDS:
+        count, minor = told[f"{brand}_count"][0], amount_minor(told[f"{brand}_minor"])
         if count:
             found[f"total_{brand}_count"] = count
             if minor is not None:

@@ -18,11 +18,10 @@ from drivers.terminal.zvt.mask import (
     mask_identifier,
     mask_text,
 )
+from drivers.terminal.zvt.messages import BRANDS, TOTALS, cut, size_of
 from drivers.terminal.zvt.primitives import CHARSET, Malformed, Value, hex_text, shown
 from drivers.terminal.zvt.tables import BMPS, TLV_AMOUNTS, TLV_IDENTIFIERS, TLV_TEXT
 
-TOTALS = ("girocard", "jcb", "mastercard", "amex", "visa", "diners", "other")
-TOTALS_BYTES = 4 + len(TOTALS) * 7
 # Registered application providers of fuel and company cards (Feig): not bank cards.
 NOT_BANK = ("a00000083", "a00000066")
 NO_RECEIPT = "ffff"
@@ -137,15 +136,14 @@ def _number(digits: str) -> int | str:
 
 def _totals(raw: bytes) -> dict[str, object] | None:
     """BMP 60: receipts from and to, then number and sum for each kind of card."""
-    if len(raw) < TOTALS_BYTES:
+    if len(raw) < size_of(TOTALS):
         return None
+    told, _ = cut(TOTALS, raw)
     found: dict[str, object] = {
-        "receipt_first": _number(raw[0:2].hex()),
-        "receipt_last": _number(raw[2:4].hex()),
+        name: _number(told[name].hex()) for name in ("receipt_first", "receipt_last")
     }
-    for i, name in enumerate(TOTALS):
-        at = 4 + 7 * i
-        found[name] = [raw[at], _sum(raw[at + 1 : at + 7])]
+    for brand in BRANDS:
+        found[brand] = [told[f"{brand}_count"][0], _sum(told[f"{brand}_minor"])]
     return found
 
 

@@ -166,6 +166,34 @@ MESSAGES: dict[str, Message] = {
     "06e1": Message("Display Text with Input", fields=_TEXTS),
 }
 
+# Data that is text or BCD by position: name and bytes of each field.
+Layout = tuple[tuple[str, int], ...]
+# BMP 60: first and last receipt, then number and sum of each kind of card.
+BRANDS = ("girocard", "jcb", "mastercard", "amex", "visa", "diners", "other")
+TOTALS: Layout = (
+    ("receipt_first", 2),
+    ("receipt_last", 2),
+    *(part for brand in BRANDS for part in ((f"{brand}_count", 1), (f"{brand}_minor", 6))),
+)
+# Feig, 0F A1. Newer firmware tells the voltage of the battery, too; temperatures below ten have one character
+# less.
+SYSTEM: Layout = (("device_id", 8), ("sw_version", 17), ("tid", 8))
+SYSTEM_NEWER: Layout = (*SYSTEM, ("battery_voltage", 4))
+NEWER_BYTES = frozenset({40, 41})
+
+
+def cut(layout: Layout, raw: bytes) -> tuple[dict[str, bytes], bytes]:
+    """The fields of `layout`, shorter ones where `raw` ends before, and what is left of it."""
+    found: dict[str, bytes] = {}
+    for name, size in layout:
+        found[name], raw = raw[:size], raw[size:]
+    return found, raw
+
+
+def size_of(layout: Layout) -> int:
+    return sum(size for _, size in layout)
+
+
 # Answers with positional data, by the command they answer.
 ANSWERS_TO: dict[str, Message] = {"06e1": Message("Positive Answer", (_code("key"),))}
 # 0F A1 is answered by text in which every field has its place; a TLV container may follow.

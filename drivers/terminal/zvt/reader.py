@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from drivers.terminal.zvt.apdu import Apdu, Item, Tlv
-from drivers.terminal.zvt.messages import SYSTEM_INFORMATION, Message, is_container
+from drivers.terminal.zvt.messages import (
+    NEWER_BYTES,
+    SYSTEM,
+    SYSTEM_INFORMATION,
+    SYSTEM_NEWER,
+    Message,
+    cut,
+    is_container,
+)
 from drivers.terminal.zvt.primitives import CHARSET_TAGS, Malformed, Value
 from drivers.terminal.zvt.tables import BMPS, BY_NAME, TLV_CARD, TLV_CONTAINERS, Bmp, Card, Form
 
@@ -219,8 +227,7 @@ def _last_digits(pan: bytes) -> str | None:
 
 def _system_information(data: bytes) -> dict[str, Value]:
     """Feig's answer to 0F A1: text by position."""
-    text = data.decode("latin-1")
-    found: dict[str, Value] = {"device_id": text[0:8], "sw_version": text[8:25], "tid": text[25:33]}
-    if len(text) > 33:
-        found["temperature"] = text[-4:] if len(text) in (37, 41) else text[33:]
-    return found
+    fields, left = cut(SYSTEM_NEWER if len(data) in NEWER_BYTES else SYSTEM, data)
+    if left:
+        fields["temperature"] = left
+    return {name: value.decode("latin-1") for name, value in fields.items()}

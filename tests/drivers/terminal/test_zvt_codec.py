@@ -223,6 +223,30 @@ def test_error_texts_come_in_two_character_sets() -> None:
         assert apdu.tag_text("1f17") == "Gesch\u00e4ft"
 
 
+@pytest.mark.parametrize(
+    ("tail", "found"),
+    [
+        ("", {}),
+        ("24.4", {"temperature": "24.4"}),
+        ("9.5", {"temperature": "9.5"}),
+        ("3.1224.4", {"battery_voltage": "3.12", "temperature": "24.4"}),
+        ("3.129.5", {"battery_voltage": "3.12", "temperature": "9.5"}),
+        ("24.45", {"temperature": "24.45"}),
+    ],
+)
+def test_feigs_system_information(tail: str, found: dict[str, str]) -> None:
+    text = f"17FD1E3CGER-APP-v2.0.9   52523535{tail}".encode()
+    data = h("060f") + bytes([len(text)]) + text
+    apdu = decode(data, "0fa1")
+    head = {"device_id": "17FD1E3C", "sw_version": "GER-APP-v2.0.9   ", "tid": "52523535"}
+    assert apdu.parts == {**head, **found}
+    assert encode(apdu) == data
+
+
+def test_what_feig_cuts_off() -> None:
+    assert decode(h("060f0331 3746".replace(" ", "")), "0fa1").text("device_id") == "17F"
+
+
 def test_totals_that_are_cut_off_are_told_raw() -> None:
     fields = decode_or_error("040f0660f0f0f20102")["fields"]
     assert fields == {"totals": "0102"}
