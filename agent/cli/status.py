@@ -106,7 +106,7 @@ def day_text(day: dict[str, Any]) -> str:
     if totals is not None and totals["total_minor"] is not None:
         count = sum(brand["count"] for brand in totals["brands"])
         money = Money(totals["total_minor"], totals["currency"])
-        said += f", {count} bookings, {money}"
+        said += f", {count} booking{'' if count == 1 else 's'}, {money}"
     elif day["why"] and day["outcome"] != "done":
         said += f" ({day['why']})"
     return f"end of day of {day['terminal']} on {when} UTC: {said}"

@@ -352,8 +352,11 @@ def _print_totals(totals: Answer | None) -> None:
     count = str(sum(brand["count"] for brand in totals["brands"]))
     rows.append(["total", count, Money(totals["total_minor"], currency).text()])
     click.echo(table(rows, right=frozenset({1, 2})))
-    if totals["receipt_first"] and totals["receipt_last"]:
-        click.echo(f"Receipts {totals['receipt_first']:04d} to {totals['receipt_last']:04d}.")
+    first, last = totals["receipt_first"], totals["receipt_last"]
+    if first and last:
+        click.echo(
+            f"Receipt {first:04d}." if first == last else f"Receipts {first:04d} to {last:04d}."
+        )
 
 
 def _day_line(day: Answer) -> str:

@@ -16,6 +16,7 @@ from support.station_rig import (
     broker,
     charge,
     closed,
+    mark,
     movements,
     nobody_there,
     station,
@@ -209,14 +210,39 @@ def test_a_port_that_somebody_has(technician: Technician) -> None:
     assert other.code == 2 and "TRM-001" in other.out and "held by another process" in other.out
 
 
+def test_a_cable_that_is_pulled_in_the_middle_of_the_end_of_day(technician: Technician) -> None:
+    """Not known how it ended; asked as soon as the terminal is back; not sent again by itself."""
+    rig = technician.rig
+    if rig.agent is None:
+        rig.start_agent()
+    nobody_there(rig)
+    before, at = len(movements(rig, "end_of_day")), mark(rig)
+    sent = rig.tell("terminal", "state")["commands"].get("0650", 0)
+    rig.tell("terminal", "set", eod_due=True)
+    rig.tell("terminal", "hold", at="end_of_day:received")
+    asking = technician.start("service", "end-of-day", "--yes")
+    rig.tell("terminal", "wait", at="end_of_day:received")
+    rig.tell("terminal", "unplug")
+    said = technician.ends(asking)
+    assert said.code == 2 and "How it ended is not known" in said.err, said
+    rig.tell("terminal", "resume", break_link=True)
+    rig.tell("terminal", "replug")
+    wait_event(rig, "day_end", step="not_done", since=at)
+    assert rig.tell("terminal", "state")["commands"]["0650"] == sent + 1
+    assert len(movements(rig, "end_of_day")) == before
+    assert technician.says("service", "end-of-day", "--json").json["outcome"] == "done"
+    assert len(movements(rig, "end_of_day")) == before + 1
+
+
 def test_a_terminal_that_is_out_of_order(technician: Technician) -> None:
     rig = technician.rig
     if rig.agent is None:
         rig.start_agent()
     wait_event(rig, "terminal_connected")
+    at = mark(rig)
     rig.tell("terminal", "unplug")
     try:
-        wait_event(rig, "device_lost", device="terminal")
+        wait_event(rig, "device_lost", device="terminal", since=at)
         said = technician.says("service", "status")
         assert said.code == 2 and "Terminal t1: out of order" in said.out and "TRM-" in said.out
         for verb in (("show", "x"), ("read-card",), ("open-holds",), ("end-of-day", "--yes")):
