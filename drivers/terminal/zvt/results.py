@@ -19,6 +19,7 @@ from drivers.terminal.zvt.mask import (
 )
 
 CARD_FACTS = ("card_name", "card_last4")
+CARD_UNKNOWN = "7a"  # code of 06 1E
 DIGITS_MAX = 8  # of a terminal id; receipts, traces, dates and times have fewer
 
 
@@ -39,8 +40,9 @@ def identity(apdu: Apdu, terminal_id: str | None) -> TerminalIdentity:
 
 
 def card(apdu: Apdu, currency: str) -> Card | None:
-    """The 04 0F of 06 C0. None unless it says that a card was read."""
-    if apdu.get("result") != 0:
+    """The 04 0F of 06 C0 and 06 E6, or the 06 1E by which 06 E6 names a card that does not pay. None
+    unless it says that a card was read."""
+    if apdu.get("result") != 0 and apdu.text("error") != CARD_UNKNOWN:
         return None
     told = {key: value for key, value in _details(apdu).items() if key in CARD_FACTS}
     return Card(CardKind(classify(apdu)), _token(apdu), _max_hold(apdu, currency), told)

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.terminal.zvt import codec
+from agent.ports import CardKind
+from drivers.terminal.zvt import codec, results
 from drivers.terminal.zvt.apdu import Apdu, Tlv
 from drivers.terminal.zvt.codec import build, decode, encode, tag
-from drivers.terminal.zvt.decode import decode_or_error, decode_text, open_receipts
+from drivers.terminal.zvt.decode import decode_or_error, decode_text, open_receipts, present
 from drivers.terminal.zvt.messages import MESSAGES
 from drivers.terminal.zvt.primitives import Malformed, pack_bcd_int
 from drivers.terminal.zvt.reader import TLV_DEPTH_MAX
@@ -250,6 +251,23 @@ def test_what_feig_cuts_off() -> None:
 def test_totals_that_are_cut_off_are_told_raw() -> None:
     fields = decode_or_error("040f0660f0f0f20102")["fields"]
     assert fields == {"totals": "0102"}
+
+
+def test_a_card_that_does_not_pay() -> None:
+    """06 E6 names it in its Abort."""
+    apdu = decode(h("061e18 7a 0615 4c0400112233 1f45020578 e608 1f120102 1f4c0101"))
+    assert apdu.text("error") == "7a"
+    assert [t.tag for t in apdu.tlv] == ["4c", "1f45", "e6"]
+    found = results.card(apdu, "EUR")
+    assert found is not None
+    assert (found.kind, found.token) == (CardKind.RFID, h("00112233"))
+    assert results.card(decode(h("061e016c")), "EUR") is None
+
+
+def test_a_request_that_names_no_file() -> None:
+    fields = decode_or_error("040c0506032d011d")
+    assert "error" in fields
+    assert "file_id" not in present(decode(h("040c0406022d00")))
 
 
 def test_negative_answers_keep_their_data() -> None:

@@ -110,6 +110,10 @@ SENT: dict[str, tuple[Apdu, str]] = {
         c.release(LONG, "EUR", GENERIC),
         "06250f 870008 490978 06071f2b0410015008",
     ),
+    "release, no trace": (
+        c.release(replace(HELD, trace=None), "EUR", GENERIC),
+        "062506 870231 490978",
+    ),
     "release_foreign": (
         c.release_foreign(EUR25, 975, "750071"),
         "06261d 04000000002500 490978 0b000975 3b3735303037310000 06041f060102",

@@ -111,6 +111,12 @@ def test_blocks_and_their_kinds() -> None:
     ]
 
 
+def test_what_is_no_text_in_a_block() -> None:
+    inner = tag("25", tag("1f07", hex_value="02"), tag("07", raw=b"a"), tag("09", raw=b""))
+    talk = Talk().pt(OK, encode(build("06d3", {}, (inner,))).hex())
+    assert talk.told == [Printed(2, ("a",), False)]
+
+
 def test_a_block_after_lines_that_never_ended() -> None:
     talk = Talk().pt(OK, d1(0x00, b"a"), block((None, b"b"), (0x80, None), kind="03"), ABORTED)
     assert talk.told == [Printed(None, ("a",), False), Printed(3, ("b",), True)]
