@@ -14,6 +14,10 @@ def nothing(s: Session, _: Event) -> Session:
     return s
 
 
+# Not known, or never sent: it can still end at the terminal that has the hold.
+OPEN_ENDED = ("unknown", "away")
+
+
 # --- guards ---------------------------------------------------------------------------------------
 
 
@@ -82,12 +86,27 @@ def first_try(s: Session, _: Event) -> bool:
 
 def unknown_capture(s: Session, _: Event) -> bool:
     """It is a capture whose outcome stayed unknown."""
-    return s.outcome == "unknown" and s.to_capture_minor > 0 and s.raising != "lost"
+    return s.outcome in OPEN_ENDED and s.to_capture_minor > 0 and s.raising != "lost"
 
 
 def unknown_release(s: Session, _: Event) -> bool:
     """It is a release whose outcome stayed unknown."""
-    return s.outcome == "unknown" and s.to_capture_minor == 0
+    return s.outcome in OPEN_ENDED and s.to_capture_minor == 0
+
+
+def is_foreign(s: Session, _: Event) -> bool:
+    """No session of ours made this hold."""
+    return s.outcome == "foreign"
+
+
+def foreign_and_recorded(s: Session, e: Event) -> bool:
+    """The same, and the record that lists it is made."""
+    return is_foreign(s, e) and is_recorded(s, e)
+
+
+def is_recorded(s: Session, _: Event) -> bool:
+    """The record of how it stands is made; another outcome gets another one."""
+    return s.settlement_seq is not None
 
 
 # --- hold -----------------------------------------------------------------------------------------
@@ -302,3 +321,41 @@ def vanished(s: Session, e: Event) -> Session:
 
 def explain(s: Session, e: Event) -> Session:
     return replace(s, why=e.text("why"))
+
+
+def away(s: Session, e: Event) -> Session:
+    """Nothing was sent: the terminal that has the hold is not there."""
+    return replace(_outcome(s, "away", s.refusal), why=e.text("why"))
+
+
+# --- listed for a person --------------------------------------------------------------------------
+
+
+def foreign(s: Session, e: Event) -> Session:
+    terminal_id = e.data.get("terminal_id")
+    return replace(
+        s,
+        started=e.stamp,
+        terminal=e.text("terminal"),
+        terminal_id=None if terminal_id is None else str(terminal_id),
+        currency=e.text("currency"),
+        hold=e.mapping("hold"),
+        outcome="foreign",
+        why="no session of this station explains this hold",
+    )
+
+
+def foreign_gone(s: Session, e: Event) -> Session:
+    return replace(_outcome(s, "gone", {}), why=e.text("why"))
+
+
+def closed_by_hand(s: Session, e: Event) -> Session:
+    """What the terminal said stays said; what stood open is collected in another way, or never."""
+    closed_minor = s.owed_minor or (s.to_capture_minor if s.outcome == "unknown" else 0)
+    return replace(
+        s,
+        closed_as=e.text("how"),
+        closed_minor=closed_minor,
+        why=e.text("note"),
+        settlement_seq=None,
+    )

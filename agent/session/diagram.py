@@ -46,6 +46,11 @@ PICTURES: tuple[tuple[str, str, Sequence[Row]], ...] = (
         "One capture or one release, and what happens when its outcome is not known.",
         table.SETTLEMENT,
     ),
+    (
+        "Listed for a person",
+        "What cannot end at the terminal that is there, and how a person takes it off the list.",
+        table.LISTED,
+    ),
 )
 
 

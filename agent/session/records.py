@@ -58,16 +58,17 @@ def session_record(s: Session) -> dict[str, object]:
 
 
 def settlement_record(s: Session) -> dict[str, object]:
-    """How the hold ended, or that it was refused, or that nobody knows yet."""
+    """How the hold ended, or that it was refused, or that nobody knows yet, or what a person says."""
     return _common(s) | {
         "refers_seq": s.record_seq,
-        "outcome": s.outcome or "unknown",
+        "outcome": s.payment or "unknown",
         "held_minor": s.held_minor or 0,
         "captured_minor": s.captured_minor,
         "released_minor": s.released_minor,
         "shortfall_minor": s.shortfall_minor,
         "owed_minor": s.owed_minor,
         "waived_minor": s.waived_minor,
+        "closed_minor": s.closed_minor,
         "hold": dict(s.hold),
         "result": dict(s.result),
         "reason": str(s.refusal.get("reason", "")) or s.why,

@@ -73,6 +73,9 @@ class Session:
     refusal: Json = field(default_factory=dict)
     result: Json = field(default_factory=dict)
     booked_minor: int | None = None
+    # a person's word on what stood open (closed_by_hand), and how much that was
+    closed_as: str = ""
+    closed_minor: int = 0
 
     @property
     def energy_wh(self) -> int:
@@ -81,6 +84,11 @@ class Session:
         if self.begin_wh is None or last is None:
             return 0
         return last - self.begin_wh
+
+    @property
+    def payment(self) -> str:
+        """How it was settled in the end, a person's word included; empty while it is not."""
+        return self.closed_as or self.outcome
 
     @property
     def to_capture_minor(self) -> int:
@@ -114,8 +122,9 @@ class Session:
     @property
     def owed_minor(self) -> int:
         """Delivered, priced and covered by the hold, but not collected: refused by the terminal, given up
-        at the end of the schedule, or booked with less than it was asked for."""
-        if self.outcome not in ("captured", "refused", "failed"):
+        at the end of the schedule, at a terminal that is not there, or booked with less than it was asked
+        for."""
+        if self.closed_as or self.outcome not in ("captured", "refused", "failed", "away"):
             return 0
         return max(0, self.to_capture_minor - self.captured_minor)
 

@@ -167,6 +167,20 @@ SETTLEMENT: tuple[Row, ...] = (
     Row(E.CONFIRMED, S.UNRESOLVED, S.SETTLED, acts.released, acts.unknown_release),
 )
 
+# What stays listed: holds at a terminal that was exchanged, holds of nobody here, and the word of a person.
+LISTED: tuple[Row, ...] = (
+    *(
+        Row(E.AWAY, state, S.UNRESOLVED, acts.away)
+        for state in (S.CAPTURING, S.CAPTURE_DUE, S.RELEASING, S.RELEASE_DUE)
+    ),
+    Row(E.AWAY, S.CAPTURE_UNCLEAR, S.UNRESOLVED, acts.vanished),
+    Row(E.AWAY, S.RELEASE_UNCLEAR, S.UNRESOLVED, acts.vanished),
+    Row(E.FOREIGN, S.NEW, S.UNRESOLVED, acts.foreign),
+    Row(E.CANCELLED, S.UNRESOLVED, S.RELEASING, acts.cancelled, acts.is_foreign),
+    Row(E.VANISHED, S.UNRESOLVED, S.SETTLED, acts.foreign_gone, acts.foreign_and_recorded),
+    Row(E.CLOSED_BY_HAND, S.UNRESOLVED, S.SETTLED, acts.closed_by_hand, acts.is_recorded),
+)
+
 # States that survive a restart as they are: the same effect is owed again.
 _KEPT = (
     S.HOLD_UNCLEAR,
@@ -181,7 +195,7 @@ _KEPT = (
     S.UNRESOLVED,
 )
 
-TABLE: tuple[Row, ...] = (*HOLD, *ENERGY, *RAISE, *SETTLEMENT, *_stay(E.RESTARTED, _KEPT))
+TABLE: tuple[Row, ...] = (*HOLD, *ENERGY, *RAISE, *SETTLEMENT, *LISTED, *_stay(E.RESTARTED, _KEPT))
 
 
 @dataclass

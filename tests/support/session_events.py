@@ -73,6 +73,14 @@ DATA: dict[E, dict[str, Any]] = {
     E.RAISE_UNCLEAR: {"why": "no completion"},
     E.RAISE_FOUND: {"total_minor": 7000, "result": RAISED},
     E.RAISE_ABSENT: {"why": "the last result is still the hold"},
+    E.FOREIGN: {
+        "terminal": "t1",
+        "terminal_id": "52523535",
+        "currency": "EUR",
+        "hold": {"terminal_id": "52523535", "receipt": 17},
+    },
+    E.AWAY: {"why": "the hold was made at terminal 52523535, this is terminal 99999999"},
+    E.CLOSED_BY_HAND: {"how": "paid", "note": "paid by transfer"},
     E.RESTARTED: {"resume": False},
 }
 

@@ -180,17 +180,19 @@ def test_the_rules_of_money_hold_after_every_event(thrown: list[Dice]) -> None:
             assert s.captured_minor + s.released_minor == held, "the hold has ended, whole"
         if s.outcome == "released" and s.state is S.SETTLED:
             assert s.waived_minor == s.to_capture_minor, "what is not charged has a name"
-        if s.outcome in ("captured", "refused", "failed") and s.cost_minor is not None:
-            assert s.captured_minor + s.owed_minor + s.shortfall_minor == cost
+        if s.outcome in ("captured", "refused", "failed", "away") and s.cost_minor is not None:
+            named = s.captured_minor + s.owed_minor + s.closed_minor + s.shortfall_minor
+            assert named == cost
         if s.state is S.UNRESOLVED and s.outcome == "captured":
             assert s.booked_minor not in (None, s.to_capture_minor), (
                 "only what was booked otherwise"
             )
         elif s.state is S.UNRESOLVED:
-            assert s.outcome in ("unknown", "refused", "failed")
+            assert s.outcome in ("unknown", "refused", "failed", "away", "foreign")
             assert s.captured_minor == s.released_minor == 0
-        if s.state is S.CLOSED:
+        if s.state is S.CLOSED and not s.closed_as:
             assert s.outcome in ("captured", "released", "cancelled", "refused", "not_held")
+        if s.state is S.CLOSED:
             assert s.settlement_seq is not None
 
 
@@ -230,7 +232,7 @@ def test_the_hold_ends_at_most_once(thrown: list[Dice]) -> None:
     for _, s, _ in play(thrown).taken:
         if s.outcome != before and s.outcome in ("captured", "released", "cancelled"):
             ends += 1
-        final = before not in ("", "unknown")
+        final = before not in ("", "unknown", "away")
         assert not final or before == s.outcome, "an outcome is not taken back"
         before = s.outcome
     assert ends <= 1

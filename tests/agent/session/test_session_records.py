@@ -45,6 +45,7 @@ SETTLEMENT_KEYS = {
     "reason",
 }
 OUTCOMES = {"captured", "released", "refused", "cancelled", "unknown", "not_held"}
+OUTCOMES |= {"away", "foreign", "gone", "paid", "written_off"}
 SUMMARY_KEYS = {
     "id",
     "evse",
@@ -177,6 +178,12 @@ CASES: list[tuple[Story, str, str]] = [
     ),
     (reach(S.CAPTURING).tell(E.REFUSED), "refused", "declined"),
     (reach(S.UNRESOLVED), "unknown", "gone"),
+    (reach(S.CAPTURE_DUE).tell(E.AWAY), "away", DATA[E.AWAY]["why"]),
+    (reach(S.RELEASE_UNCLEAR).tell(E.AWAY), "unknown", DATA[E.AWAY]["why"]),
+    (Story().tell(E.FOREIGN), "foreign", "no session of this station explains this hold"),
+    (Story().all(E.FOREIGN, E.RECORDED, E.VANISHED), "gone", "gone"),
+    (Story().all(E.FOREIGN, E.CANCELLED, E.SETTLED), "cancelled", "driver"),
+    (reach(S.UNRESOLVED).all(E.RECORDED, E.CLOSED_BY_HAND), "paid", "paid by transfer"),
 ]
 
 
@@ -186,6 +193,30 @@ def test_every_outcome_says_how_and_why(story: Story, outcome: str, reason: str)
     assert (body["outcome"], body["reason"]) == (outcome, reason)
     assert body["outcome"] in OUTCOMES
     assert body["refers_seq"] == (7 if story.session.cost_minor is not None else None)
+
+
+@pytest.mark.parametrize("how", ["paid", "written_off"])
+@pytest.mark.parametrize(
+    ("end", "captured", "open_minor"),
+    [(E.REFUSED, 0, 480), (E.UNCLEAR, 0, 480), (E.EVIDENCE, 400, 80)],
+)
+def test_a_person_takes_what_stands_open_off_the_list(
+    how: str, end: E, captured: int, open_minor: int
+) -> None:
+    """What the terminal said stays said; only what stood open has another word."""
+    story = reach(S.CAPTURING)
+    if end is E.EVIDENCE:
+        story.tell(E.EVIDENCE, amount_minor=400).tell(E.SETTLED)
+    else:
+        story.tell(end)
+    if end is E.UNCLEAR:
+        story.tell(E.VANISHED)
+    story.tell(E.RECORDED).tell(E.CLOSED_BY_HAND, how=how).tell(E.RECORDED, seq=9)
+    body = settlement_record(story.session)
+    assert story.state is S.CLOSED
+    assert (body["outcome"], body["captured_minor"]) == (how, captured)
+    assert (body["closed_minor"], body["owed_minor"]) == (open_minor, 0)
+    assert summary(story.session)["payment"] == how
 
 
 def test_a_record_carries_no_card_and_no_internal_state() -> None:

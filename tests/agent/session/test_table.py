@@ -13,7 +13,7 @@ from agent.session.table import TABLE
 
 # state -> event -> where it may lead, every guard considered. What is not here is refused.
 MATRIX: dict[str, dict[str, str]] = {
-    "new": {"tapped": "authorizing"},
+    "new": {"tapped": "authorizing", "foreign": "unresolved"},
     "authorizing": {
         "approved": "approved",
         "refused": "settled",
@@ -102,13 +102,20 @@ MATRIX: dict[str, dict[str, str]] = {
         "not_sent": "capture_due capture_unclear",
         "unclear": "capture_unclear",
         "refused": "unresolved capture_unclear",
+        "away": "unresolved",
         "restarted": "capture_unclear",
     },
-    "capture_due": {"retry_due": "capturing", "gave_up": "unresolved", "restarted": "capture_due"},
+    "capture_due": {
+        "retry_due": "capturing",
+        "gave_up": "unresolved",
+        "away": "unresolved",
+        "restarted": "capture_due",
+    },
     "capture_unclear": {
         "still_open": "capturing capture_due",
         "confirmed": "settled",
         "vanished": "unresolved",
+        "away": "unresolved",
         "restarted": "capture_unclear",
     },
     "releasing": {
@@ -117,13 +124,20 @@ MATRIX: dict[str, dict[str, str]] = {
         "not_sent": "release_due release_unclear",
         "unclear": "release_unclear",
         "refused": "unresolved release_unclear",
+        "away": "unresolved",
         "restarted": "release_unclear",
     },
-    "release_due": {"retry_due": "releasing", "gave_up": "unresolved", "restarted": "release_due"},
+    "release_due": {
+        "retry_due": "releasing",
+        "gave_up": "unresolved",
+        "away": "unresolved",
+        "restarted": "release_due",
+    },
     "release_unclear": {
         "still_open": "releasing release_due",
         "confirmed": "settled",
         "vanished": "unresolved",
+        "away": "unresolved",
         "restarted": "release_unclear",
     },
     "settled": {"recorded": "closed", "restarted": "settled"},
@@ -133,6 +147,9 @@ MATRIX: dict[str, dict[str, str]] = {
         "confirmed": "settled",
         "raise_found": "capturing",
         "raise_absent": "capturing",
+        "vanished": "settled",
+        "cancelled": "releasing",
+        "closed_by_hand": "settled",
         "restarted": "unresolved",
     },
     "closed": {},
@@ -185,6 +202,10 @@ SESSION_VARIANTS: tuple[dict[str, Any], ...] = (
     {"outcome": "unknown", "cost_minor": 0, "held_minor": 5000},
     {"outcome": "unknown", "cost_minor": None},
     {"outcome": "refused", "cost_minor": 480},
+    {"outcome": "away", "cost_minor": 480, "held_minor": 5000},
+    {"outcome": "foreign", "cost_minor": None},
+    {"outcome": "foreign", "cost_minor": None, "settlement_seq": 9},
+    {"settlement_seq": 9},
     {"accept_partial": False, "held_minor": 4999},
     {"cost_minor": 480, "held_minor": 5000, "least_capture_minor": 481},
     *({"raising": word} for word in ("", "ordered", "approved", "unclear", "lost")),
@@ -336,6 +357,23 @@ GUARDED: list[tuple[S, E, dict[str, Any], dict[str, Any], str]] = [
     (S.UNRESOLVED, E.CONFIRMED, {}, {}, "settled"),
     (S.UNRESOLVED, E.CONFIRMED, {"cost_minor": None}, {}, "settled"),
     (S.UNRESOLVED, E.CONFIRMED, {"outcome": "refused"}, {}, ""),
+    # The terminal that has the hold is back: nothing was sent before, so it is asked and goes on.
+    (S.UNRESOLVED, E.STILL_OPEN, {"outcome": "away"}, {}, "capturing"),
+    (S.UNRESOLVED, E.STILL_OPEN, {"outcome": "away", "cost_minor": 0}, {}, "releasing"),
+    (S.UNRESOLVED, E.STILL_OPEN, {"outcome": "foreign", "cost_minor": None}, {}, ""),
+    # A hold of nobody here is freed by an order alone; one of ours never in this way.
+    (S.UNRESOLVED, E.CANCELLED, {"outcome": "foreign"}, {}, "releasing"),
+    *(
+        (S.UNRESOLVED, event, {"outcome": ours, "settlement_seq": 9}, {}, "")
+        for event in (E.CANCELLED, E.VANISHED)
+        for ours in ("unknown", "refused", "failed", "away", "captured")
+    ),
+    (S.UNRESOLVED, E.VANISHED, {"outcome": "foreign", "settlement_seq": 9}, {}, "settled"),
+    # Each outcome has its record, so none is overtaken.
+    (S.UNRESOLVED, E.VANISHED, {"outcome": "foreign", "settlement_seq": None}, {}, ""),
+    (S.UNRESOLVED, E.CLOSED_BY_HAND, {"settlement_seq": None}, {}, ""),
+    (S.UNRESOLVED, E.CLOSED_BY_HAND, {"settlement_seq": 9}, {}, "settled"),
+    (S.CAPTURE_DUE, E.CLOSED_BY_HAND, {"settlement_seq": 9}, {}, ""),
 ]
 
 
@@ -391,6 +429,7 @@ def test_money_commands_have_few_and_known_entrances() -> None:
         ("release_due", "retry_due"),
         ("release_unclear", "still_open"),
         ("unresolved", "still_open"),
+        ("unresolved", "cancelled"),
     }
     assert entrances("release_due") == {
         ("releasing", "not_sent"),

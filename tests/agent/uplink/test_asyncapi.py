@@ -153,7 +153,7 @@ def test_every_kind_of_record_fits() -> None:
         ("session", {"prev": "0" * 63}),
         ("session", {"time": "2026-01-01 10:00"}),
         ("session", {"type": "other"}),
-        ("settlement", {"outcome": "paid"}),
+        ("settlement", {"outcome": "settled"}),
         ("settlement", {"refers_seq": 0}),
         ("settlement", {"captured_minor": None}),
         ("settlement", {"hold": {"receipt": "231"}}),
