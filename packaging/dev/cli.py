@@ -54,6 +54,16 @@ def bench(arguments: Sequence[str]) -> int:
     os.execve(command[0], command, run_environ(spec))
 
 
+def fuzz(arguments: Sequence[str]) -> int:
+    """coverage-guided fuzzing of the terminal driver (--seconds N, names of targets; --help)"""
+    spec = environment.fuzz_spec()
+    environment.ensure(spec)
+    os.chdir(environment.ROOT)
+    sys.stdout.flush()
+    command = [str(spec.python), "tests/fuzz/run.py", *arguments]
+    os.execve(command[0], command, run_environ(spec))
+
+
 def run_environ(spec: environment.Spec) -> dict[str, str]:
     """The environment in which the project's own programs run: that of `spec` first on PATH."""
     # Without byte-code each of the many processes would compile all of voltill again; git ignores it.
@@ -69,6 +79,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": demo,
     "test": test,
     "bench": bench,
+    "fuzz": fuzz,
 }
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ROOT / "packaging" / "requirements"
 MARKER = "voltill-environment.json"
+FUZZER_MACHINE = "x86_64"
 BUILD_VERSION = 2
 """Raise it when the way of building changes, so that every existing environment is rebuilt."""
 
@@ -50,6 +51,21 @@ def amqtt_spec() -> Spec:
     """The pure-Python broker, apart: it brings rich, which structlog would import where it finds it."""
     base = _base()
     return Spec("amqtt", base.with_name(base.name + "-amqtt"), LOCKS / "amqtt.lock", project=False)
+
+
+def fuzz_spec() -> Spec:
+    """The fuzzer, apart: it has wheels for few machines, and none of the tests needs it. Raises DevError
+    where it has none."""
+    from dev.say import DevError
+
+    machine = os.uname().machine
+    if machine != FUZZER_MACHINE:
+        raise DevError(
+            f"the fuzzer (atheris) has wheels for {FUZZER_MACHINE}, this is {machine}; without it "
+            "`./dev test tests/drivers/terminal/test_zvt_fuzz.py` tries the same targets with hypothesis"
+        )
+    base = _base()
+    return Spec("fuzz", base.with_name(base.name + "-fuzz"), LOCKS / "fuzz.lock", project=True)
 
 
 def _base() -> Path:
