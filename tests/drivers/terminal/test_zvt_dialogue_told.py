@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.zvt_talk import ABORTED, END, HOLD, NO, OK, RESULT, Talk
+from support.zvt_talk import ABORTED, ACK, END, HOLD, NO, OK, RESULT, Talk
 
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.codec import build, decode, encode, tag
@@ -120,6 +120,20 @@ def test_what_is_no_text_in_a_block() -> None:
 def test_a_block_after_lines_that_never_ended() -> None:
     talk = Talk().pt(OK, d1(0x00, b"a"), block((None, b"b"), (0x80, None), kind="03"), ABORTED)
     assert talk.told == [Printed(None, ("a",), False), Printed(3, ("b",), True)]
+
+
+@pytest.mark.parametrize("message", [d1(0xC0, b"x"), block((None, b"x"), (0x80, None))])
+def test_a_block_sent_twice_is_printed_once(message: str) -> None:
+    """Our ACK was lost, or our answer's: it is acknowledged again, and neither printed nor answered again."""
+    talk = Talk().pt(OK)
+    talk.deaf = True
+    talk.pt(message, message)
+    assert talk.answers == [OK]
+    talk._bytes(ACK)
+    talk.deaf = False
+    assert len(talk.told) == 1
+    talk.pt(message)
+    assert len(talk.told) == 2, "after that it is a second one"
 
 
 def test_receipts_have_a_bound() -> None:
