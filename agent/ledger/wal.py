@@ -112,20 +112,20 @@ def answered_beyond(read: Read, header: LogHeader, valid: int) -> int | None:
     between it and frame `valid`, the last that SQLite believes, is damaged. None when there is none.
 
     What a power cut leaves of an unfinished commit looks alike, but nothing was ever written on top of
-    that. A frame that continues a commit proves that the commit was synced before."""
+    that. A frame that continues the last one of a commit proves that the commit was synced before. That last
+    frame must itself continue the one before it: torn, its header may be half of an older frame's."""
     number = valid + 1
     last: Frame | None = None
-    while True:
-        if header.offset(number) + FRAME_HEADER > MAX_LOG_BYTES:
-            return None
-        raw = read(header.offset(number), FRAME_HEADER)
-        if len(raw) < FRAME_HEADER:
+    last_fits = False
+    while header.offset(number) + FRAME_HEADER <= MAX_LOG_BYTES:
+        if len(read(header.offset(number), FRAME_HEADER)) < FRAME_HEADER:
             return None
         frame = frame_at(read, header, number)
-        ended = last is not None and last.commit_size > 0
-        if frame and last and ended and continues(header, frame, last.sums):
+        fits = bool(frame and last and continues(header, frame, last.sums))
+        if fits and last_fits and last and last.commit_size:
             return number - 1
-        last, number = frame, number + 1
+        last, last_fits, number = frame, fits, number + 1
+    return None
 
 
 # A log is folded back long before: more than this is not looked through.
