@@ -21,6 +21,7 @@ from drivers.terminal.zvt.frames import Link
 from drivers.terminal.zvt.links import AnyLink
 from drivers.terminal.zvt.numbering import Numbering
 from drivers.terminal.zvt.profile import Profile
+from drivers.terminal.zvt.progress import progress_key
 from drivers.terminal.zvt.recorder import Recorder
 from drivers.terminal.zvt.sequences import Sequence
 from drivers.terminal.zvt.tcp_link import StreamLink
@@ -182,7 +183,7 @@ class Channel:
             raise
         finally:
             self._dialogue = None
-        self._log(dialogue.name, outcome, self._env.boot_ms() - started)
+        self._log(dialogue.name, outcome, drive.told, self._env.boot_ms() - started)
         if isinstance(self._link, StreamLink):
             self.garbage = self._link.garbage
         if isinstance(outcome, o.Broken | o.Disputed):
@@ -200,7 +201,8 @@ class Channel:
             self._dialogue.abort(self._env.boot_ms())
             self._wake.set()
 
-    def _log(self, name: str, outcome: o.Outcome, after_ms: int) -> None:
+    def _log(self, name: str, outcome: o.Outcome, told: list[o.Told], after_ms: int) -> None:
+        said = (progress_key(event.code) for event in told if isinstance(event, o.Progress))
         self._env.log(
             "zvt_command",
             level="debug",
@@ -208,6 +210,7 @@ class Channel:
             command=name,
             outcome=type(outcome).__name__.lower(),
             code=f"{code_of(outcome):02x}",
+            said=list(dict.fromkeys(said)),
             after_ms=after_ms,
         )
 

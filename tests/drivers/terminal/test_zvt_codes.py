@@ -135,6 +135,19 @@ def test_a_refused_hold_carries_its_words(run: Any, code: str, key: str) -> None
     run(case)
 
 
+def test_what_the_terminal_said_on_the_way_is_in_the_log(run: Any) -> None:
+    async def case(b: Bench) -> None:
+        await b.linked()
+        b.peer.scripts["0622"] = [
+            *(h("800000"), h("04ff010a"), h("04ff0104"), h("04ff010e"), h("061e016c"))
+        ]
+        assert isinstance(await b.hold(), Refused)
+        entry = next(e for e in reversed(b.log) if e["event"] == "zvt_command")
+        assert entry["said"] == ["present_card", "please_wait"]
+
+    run(case)
+
+
 def test_codes_nobody_knows() -> None:
     assert explain(0x07) == (Reason.DECLINED, "declined by the host (07)")
     assert refusal(0x07).fix is Fix.DRIVER

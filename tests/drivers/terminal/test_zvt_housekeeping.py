@@ -444,6 +444,7 @@ def test_care_writes_no_text_of_the_terminal_to_the_log(monkeypatch: pytest.Monk
             "command",
             "outcome",
             "code",
+            "said",
             "after_ms",
         }
         assert (entry["level"], entry["outcome"]) == ("debug", "completed")
