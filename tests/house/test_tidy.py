@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.tree import ROOT, python_files, relative, text_files
 
-SHIPPED = python_files("agent", "bench", "drivers", "hil", "packaging")
+SHIPPED = python_files("agent", "bench", "drivers", "hil", "packaging", "simulate")
 
 MODULE_LINES = 400
 # Tables of data in files of their own may be longer: cutting them would hide, not help. Each with its reason.
@@ -29,6 +29,7 @@ TASK_BOUNDARIES: dict[tuple[str, str], str] = {
         "hil/backend/service.py",
         "_on_message",
     ): "paho's thread would swallow it; here it ends the process",
+    ("simulate/loop.py", "work"): "what a thread raises belongs to who waits for it",
 }
 
 MONEY_ROOMS = ("agent/values/", "agent/tariff/", "agent/session/")

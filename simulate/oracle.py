@@ -1,0 +1,188 @@
+"""The judge. It knows the energy that flowed, the published tariff, the acquirer's ledger and the back end's
+database; what the agent says of itself is compared with them by hil.verify, which shares no code with it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hil.backend.jose import key_id, load_public
+from hil.verify import Evidence, Movement, Record, Truth, check
+from hil.verify.evidence import ERROR
+from hil.verify.gather import movements
+from hil.verify.sessions import check_sessions
+from simulate.charger import START_WH
+from simulate.world import World
+
+# How much longer than the truth the idle time of one session may be told: polls and commits.
+IDLE_SLACK_MS = 6_000
+# States of a session that stand in the list of open money and are worked on.
+LISTED = frozenset(
+    {
+        "unresolved",
+        "capture_due",
+        "release_due",
+        "capture_unclear",
+        "release_unclear",
+        "hold_unclear",
+    }
+)
+
+
+@dataclass(slots=True)
+class Told:
+    """What the agent answered on its control socket at the end."""
+
+    status: dict[str, Any]
+    sessions: list[dict[str, Any]]
+    records: list[str]
+    receipts: dict[str, str]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """`violations`: (code, text). `classes`: what legitimately differs, by name."""
+
+    violations: list[tuple[str, str]] = field(default_factory=list)
+    classes: Counter[str] = field(default_factory=Counter)
+    sessions: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def judge(world: World, told: Told, disturbed: frozenset[str]) -> Verdict:
+    """`disturbed`: kinds of trouble this world had, which excuse what they must excuse and nothing else."""
+    verdict = Verdict(sessions=len(told.sessions))
+    verdict.violations += world.violations
+    evidence = _evidence(world, told)
+    findings = [*check(evidence), *_energy(world, told)]
+    for finding in findings:
+        if finding.severity != ERROR:
+            verdict.classes[finding.code] += 1
+            continue
+        excuse = _excuse(finding.code, finding.where, told, disturbed)
+        if excuse:
+            verdict.classes[excuse] += 1
+        else:
+            verdict.violations.append((finding.code, f"{finding.where}: {finding.text}"))
+    verdict.violations += _holds(world, told)
+    verdict.violations += _money(told, disturbed)
+    verdict.violations += _chain(told)
+    verdict.violations += _idle(world, told)
+    verdict.classes.update(_classes(told))
+    return verdict
+
+
+def _excuse(code: str, where: str, told: Told, disturbed: frozenset[str]) -> str:
+    """The named class of a difference that its cause explains; empty when nothing does."""
+    by_last = any(s.get("end_quality") == "last_durable" for s in told.sessions)
+    energy = code in ("energy_truth_differs", "energy_outside_session")
+    if energy and by_last and disturbed & {"meter", "outage"}:
+        return "billed by the last durable reading"
+    if energy and any(s["state"] in ("stopping", "ending") for s in told.sessions):
+        return "session still running"
+    return ""
+
+
+def _evidence(world: World, told: Told) -> Evidence:
+    rows = world.terminal.acquirer.rows()
+    moved: list[Movement] = movements("".join(json.dumps(row) + "\n" for row in rows))
+    database = world.backend.intake.database
+    records = [
+        Record(r["station"], r["chain"], r["seq"], r["hash"], r["jws"], r["type"])
+        for r in database.records(None, 1, 1000)
+    ]
+    key = load_public(world.place.station_pem)
+    texts = {f"session {s['id']}": json.dumps(s) for s in told.sessions}
+    texts |= {f"record {n}": json.dumps(_payload(r.jws)) for n, r in enumerate(records)}
+    texts |= {f"receipt {name}": text for name, text in told.receipts.items()}
+    texts["log"] = "\n".join(json.dumps(line, default=str) for line in world.logs)
+    return Evidence(
+        movements=moved,
+        records=records,
+        sessions=told.sessions,
+        receipts=told.receipts,
+        tariffs={world.place.tariff.id: world.place.tariff},
+        keys={key_id(key): key},
+        forks=len(database.rows("fork", 100)),
+        texts=texts,
+    )
+
+
+def _payload(jws: str) -> Any:
+    from hil.backend.jose import payload_of
+
+    return payload_of(jws)
+
+
+def _energy(world: World, told: Told) -> Iterator[Any]:
+    """Each meter's truth against the sessions on it, register after register."""
+    world.charger.look()
+    for connector in world.charger.connectors:
+        sessions = [s for s in told.sessions if s["evse"] == connector.name]
+        truth = Truth(START_WH, connector.plant.energy_mwh)
+        alone = Evidence([], [], sessions, {}, {world.place.tariff.id: world.place.tariff}, {})
+        alone.truth = truth
+        yield from (f for f in check_sessions(alone) if f.code.startswith("energy_"))
+
+
+def _holds(world: World, told: Told) -> Iterator[tuple[str, str]]:
+    """A hold that is open at the terminal is in the agent's list, or reported as strange."""
+    listed = {(s["hold"] or {}).get("receipt") for s in told.sessions if s["state"] != "closed"}
+    strange = {r for t in told.status["terminals"] for r in t.get("strange_holds", ())}
+    for hold in world.terminal.acquirer.memory.holds:
+        if hold.receipt not in listed | strange:
+            yield "hold_not_listed", f"hold {hold.receipt} is open at the terminal, nobody lists it"
+    listed_ids = {s["id"] for s in told.status["open"]}
+    for session in told.sessions:
+        if session["state"] == "closed":
+            continue
+        if session["id"] not in listed_ids:
+            yield "session_not_listed", f"{session['id']} is {session['state']} and not listed"
+        elif session["state"] not in LISTED:
+            yield "session_stuck", f"{session['id']} is still {session['state']}"
+
+
+def _money(told: Told, disturbed: frozenset[str]) -> Iterator[tuple[str, str]]:
+    for session in told.sessions:
+        if session["shortfall_minor"] and not disturbed & {"outage", "meter", "evse", "disk"}:
+            yield "shortfall", f"{session['id']}: {session['shortfall_minor']} more than the hold"
+    if told.status.get("set_aside"):
+        yield "set_aside", f"sessions that the table does not fold: {told.status['set_aside']}"
+
+
+def _chain(told: Told) -> Iterator[tuple[str, str]]:
+    """The agent's own records, numbered without a gap from 1."""
+    numbers = [_payload(jws)["seq"] for jws in told.records]
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield "numbers_gap", f"the agent's records are numbered {numbers}"
+
+
+def _idle(world: World, told: Told) -> Iterator[tuple[str, str]]:
+    """Nobody pays for more idle time than there was."""
+    for connector in world.charger.connectors:
+        sessions = [s for s in told.sessions if s["evse"] == connector.name]
+        told_ms = sum(s["idle_ms"] for s in sessions)
+        true_ms = connector.idle_ns // 1_000_000
+        if told_ms > true_ms + IDLE_SLACK_MS * len(sessions):
+            yield "idle_time", f"{told_ms} ms of idle time are billed, {true_ms} ms were"
+        for s in sessions:
+            if s["charging_ms"] + s["idle_ms"] > connector.offered_ns // 1_000_000 + IDLE_SLACK_MS:
+                text = f"{s['id']}: {s['charging_ms']} + {s['idle_ms']} ms"
+                yield "time", f"{text}; energy was offered for {connector.offered_ns // 1_000_000}"
+
+
+def _classes(told: Told) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for s in told.sessions:
+        state = "" if s["state"] == "closed" else f"{s['state']}: "
+        found[f"{state}{s['payment']}"] += 1
+        if s["shortfall_minor"]:
+            found["shortfall named"] += 1
+        if s["owed_minor"]:
+            found["owed"] += 1
+        if s.get("end_quality") == "last_durable":
+            found["end by the last durable reading"] += 1
+    return found

@@ -1,0 +1,185 @@
+"""The ordinary files of a simulated station, made once for many worlds: settings, keys, password, tariff, and
+the state folder. They are not on the simulated disk: no power cut touches them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.settings.load import Loaded, load_station
+from agent.station.station import Paths
+from agent.trust.keys import RecordKey
+from hil.backend.jose import public_pem
+from hil.verify.price import TariffRules, load_tariff
+from simulate.backend import Names
+from simulate.till import PASSWORD
+
+BUS_PORT, TERMINAL_PORT = "/dev/null", "/dev/zero"  # names for the seam; nobody opens them
+E1, E2 = "DE*SIM*E1", "DE*SIM*E2"
+NAMES = Names("voltill", "sim", "DE*SIM*S1")
+# 11 or 22 kW: cars of the simulation charge for minutes, so a kWh has to be dear for holds to run out.
+MAX_POWER_W = 22_000
+
+CONFIG = """
+station:
+  id: {station}
+  tenant: {tenant}
+  place: DE
+  time_zone: Europe/Berlin
+  languages: [en]
+evses:
+{evses}
+buses:
+  rs485: {{port: {bus}, baud: 9600, framing: 8N1}}
+terminals:
+  - id: t1
+    protocol: zvt
+    profile: generic
+    port: {terminal}
+    baud: 115200
+    framing: 8N2
+    password: {{file: zvt-password}}
+    currency: EUR
+    serves: [{serves}]
+payment:
+  hold: {{strategy: maximum, amount: "{hold}", partial: {partial}}}
+  start: {start}
+  stop: [tap, unplug]
+  connection_timeout_s: 30
+  on_sigterm: {on_sigterm}
+  resumption_timeout_s: {resume_s}
+  card_poll_s: 15
+  meter_lost_s: 20
+tariff: {{file: tariff.yaml}}
+keys: {{record: {{file: record-key.pem}}}}
+uplink:
+  url: mqtt://broker.invalid
+  root: {root}
+  trust: [backend.pem]
+  ack_timeout_s: 20
+"""
+EVSE = """  - id: {id}
+    max_power_w: {power}
+    evse: {{driver: phoenix_rtu, bus: rs485, unit: {evse_unit}}}
+    meter: {{model: eastron_sdm630, bus: rs485, unit: {meter_unit}}}"""
+TARIFF = """
+id: adhoc
+currency: EUR
+prices: including_vat
+vat_percent: "19"
+rounding: half_up
+energy:
+  - price_kwh: "39.0000"
+idle_time:
+  - price_minute: "0.60"
+fixed:
+  - price: "0.35"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What differs between stations: (connectors, hold, start, partial, on_sigterm, resumption)."""
+
+    connectors: int = 1
+    hold: str = "20.00"
+    start: str = "tap"
+    partial: str = "accept"
+    on_sigterm: str = "end"
+    resume_s: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    folder: Path
+    variant: Variant
+    loaded: Loaded
+    backend_key: ec.EllipticCurvePrivateKey
+    tariff: TariffRules
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.state)
+
+    @property
+    def station_pem(self) -> Path:
+        return self.folder / "record-key.pem"
+
+    @property
+    def evses(self) -> list[str]:
+        return [E1, E2][: self.variant.connectors]
+
+    def empty(self) -> None:
+        """As before the first start. The ballast stays: it is the disk's, not the station's."""
+        for name in ("card.key", "control.sock", "ledger.db-suspect"):
+            (self.state / name).unlink(missing_ok=True)
+
+
+class Places:
+    """One place for each variant, in a folder in memory where there is one."""
+
+    def __init__(self) -> None:
+        shared = Path("/dev/shm")
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="voltill-sim-", dir=shared if shared.is_dir() else None)
+        )
+        self._made: dict[Variant, Place] = {}
+        self._backend_key = ec.generate_private_key(ec.SECP256R1())
+
+    def of(self, variant: Variant) -> Place:
+        if variant not in self._made:
+            self._made[variant] = self._make(variant, self._folder / str(len(self._made)))
+        place = self._made[variant]
+        place.empty()
+        return place
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _make(self, variant: Variant, folder: Path) -> Place:
+        (folder / "state").mkdir(parents=True)
+        evses = [E1, E2][: variant.connectors]
+        text = CONFIG.format(
+            station=NAMES.station,
+            tenant=NAMES.tenant,
+            root=NAMES.root,
+            bus=BUS_PORT,
+            terminal=TERMINAL_PORT,
+            evses="\n".join(
+                EVSE.format(id=e, power=MAX_POWER_W, meter_unit=1 + 2 * n, evse_unit=2 + 2 * n)
+                for n, e in enumerate(evses)
+            ),
+            serves=", ".join(evses),
+            hold=variant.hold,
+            partial=variant.partial,
+            start=variant.start,
+            on_sigterm=variant.on_sigterm,
+            resume_s=variant.resume_s,
+        )
+        (folder / "station.yaml").write_text(text)
+        (folder / "tariff.yaml").write_text(TARIFF)
+        password = folder / "zvt-password"
+        password.write_text(PASSWORD)
+        password.chmod(0o600)
+        RecordKey.generate().save(folder / "record-key.pem")
+        (folder / "backend.pem").write_bytes(public_pem(self._backend_key.public_key()))
+        return Place(
+            folder,
+            variant,
+            load_station(folder / "station.yaml"),
+            self._backend_key,
+            load_tariff(folder / "tariff.yaml"),
+        )
+
+
+def minor(amount: str) -> int:
+    return int(Fraction(amount) * 100)

@@ -1,0 +1,172 @@
+"""The simulated terminal and acquirer: hil's, on the world's clock, with memory for a disk and a cable for a
+pty. It charges every request that it gets."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hil.terminal import simulator as hil_simulator
+from hil.terminal.link import SerialLink
+from hil.terminal.simulator import Options, Simulator
+from hil.terminal.store import Memory, Row, Store
+from simulate.cable import Cable
+from simulate.loop import Time
+
+EPOCH = datetime(2026, 11, 20, 12, tzinfo=UTC)
+NOWHERE = Path("/nonexistent")
+PASSWORD = "123456"
+
+
+class MemoryStore(Store):
+    """What the real one keeps in files; `reload` forgets what was never saved."""
+
+    def __init__(self, time: Time, tid: str) -> None:
+        self.path = self.ledger = NOWHERE
+        self._time = time
+        self.skew_s = lambda: 0.0
+        self.booked: list[Row] = []
+        self.memory = Memory(tid=tid, currency="978")
+        self.memory.day_opened = self.world_now().isoformat()
+        self._saved = b""
+        self.save()
+
+    def reload(self) -> None:
+        self.memory = pickle.loads(self._saved)
+
+    def save(self, rows: list[Row] | None = None) -> None:
+        self._saved = pickle.dumps(self.memory)
+        self.booked += rows or []
+
+    def rows(self) -> list[Row]:
+        return list(self.booked)
+
+    def world_now(self) -> datetime:
+        offset_s = self._time.now_s + self.memory.world_offset_s
+        return EPOCH.replace(tzinfo=None) + timedelta(seconds=offset_s)
+
+    def row(self, *args: Any, **more: Any) -> Row:
+        when = EPOCH + timedelta(seconds=self._time.now_s)
+        return {**super().row(*args, **more), "time": when.isoformat(timespec="milliseconds")}
+
+
+class FarEnd:
+    """The simulator's end of the cable, in the place of its pty (hil.common.pty_line.PtyLine)."""
+
+    pace = False
+
+    def __init__(self, cable: Cable, baud: int) -> None:
+        self._cable, self.baud = cable, baud
+        self._pending = bytearray()
+        self._news = asyncio.Event()
+        self.powered = True
+        self.received_bytes = 0
+        cable.to_device = self._arrived
+
+    def _arrived(self, data: bytes) -> None:
+        if self.powered:
+            self.received_bytes += len(data)
+            self._pending += data
+            self._news.set()
+
+    async def read(self) -> bytes:
+        while not self._pending:
+            self._news.clear()
+            await self._news.wait()
+        return self.discard()
+
+    def discard(self) -> bytes:
+        data = bytes(self._pending)
+        self._pending.clear()
+        return data
+
+    async def write(self, data: bytes, *, gap_at: int = 0, gap_s: float = 0.0) -> None:
+        if gap_s > 0:
+            self._put(data[:gap_at])
+            await asyncio.sleep(gap_s)
+            data = data[gap_at:]
+        self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        if self.powered and data:
+            self._cable.from_device(data)
+
+    async def drained(self, at_most_s: float) -> None:
+        return None
+
+    def close(self) -> None:
+        self.powered = False
+
+    def peer_baud(self) -> int:
+        return self.baud
+
+    def set_baud(self, baud: int, bits_per_char: int = 11) -> None:
+        self.baud = baud
+
+    def power_off(self) -> None:
+        self.powered = False
+        self._pending.clear()
+
+    def power_on(self) -> None:
+        self.powered = True
+
+
+class SimTerminal(Simulator):
+    """hil's terminal. `store.booked` is the acquirer's ledger."""
+
+    def __init__(self, time: Time, cable: Cable, seed: int, settings: tuple[str, ...]) -> None:
+        tid = "52523535"
+        options = Options(
+            control=NOWHERE,
+            store=NOWHERE,
+            ledger=NOWHERE,
+            tid=tid,
+            password=PASSWORD,
+            speed=2.0,
+            settings=settings,
+            seed=seed,
+        )
+        self.acquirer = MemoryStore(time, tid)
+        shipped = Store
+        vars(hil_simulator)["Store"] = lambda *_: self.acquirer
+        try:
+            super().__init__(options)
+        finally:
+            vars(hil_simulator)["Store"] = shipped
+        self._cable = cable
+
+    async def start(self) -> SimTerminal:
+        """As hil's, without control socket and pty."""
+        self._failure = asyncio.get_running_loop().create_future()
+        self.points.hold_link = self._hold_links
+        self.points.free_link = self._free_links
+        self.points.reboot = self.reboot
+        far = FarEnd(self._cable, self.options.baud)
+        self.line = far  # type: ignore[assignment]
+        serial = SerialLink(
+            far,  # type: ignore[arg-type]
+            self.switches,
+            self.faults,
+            self._deliver_from,
+            self._collide,
+            self._is_deaf,
+            self._complain,
+        )
+        serial.running.add_done_callback(self._on_work_done)
+        self._add_link(serial)
+        self._power_up()
+        return self
+
+    @property
+    def waits_for_card(self) -> bool:
+        return self.powered and bool(
+            self.commands.reader.reading_card or self.commands.till.prompting
+        )
+
+    def broken(self) -> BaseException | None:
+        """An error in the simulator itself."""
+        failure = self._failure
+        return failure.result() if failure is not None and failure.done() else None

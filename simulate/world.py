@@ -1,0 +1,240 @@
+"""The simulated world: a board that runs the agent, the devices around it, and one time for all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from agent.ports import LineSpec
+from agent.values import Quality
+from simulate.backend import Backend
+from simulate.cable import Cable, Noise
+from simulate.charger import make_charger
+from simulate.disk import Disk
+from simulate.fate import Fate, Kill
+from simulate.loop import Conductor, SharedLoop, Time
+from simulate.place import BUS_PORT, NAMES, Place
+from simulate.process import BoardClock, Process
+from simulate.seams import Board
+from simulate.till import SimTerminal
+
+UTC_MS = 1_795_176_000_000  # 20 November 2026, 12:00
+NO_CLOCK_UTC_MS = 1_000_000  # a board without a battery begins in 1970
+RESTART_S = 3.0  # what the service manager waits before it starts a dead service again
+START_FAILED_S = 30.0
+LOG_LINES_MAX = 20_000
+
+
+class Broken(Exception):
+    """The agent did what no agent may do: its process ended with an error of its own."""
+
+
+class World:
+    """`trace(who, what)` is told what happens, in the order of time."""
+
+    def __init__(self, board: Board, place: Place, seed: int, kills: list[Kill]) -> None:
+        self.board, self.place, self.seed = board, place, seed
+        self.rng = random.Random(seed ^ 0x5EED)
+        board.random.seed(seed)
+        assert board.vfs is not None
+        board.vfs.noise.seed(seed)
+        self.time = Time(1_000.0)
+        self.loop = SharedLoop(self.time)
+        self.conductor = Conductor(self.time)
+        self.conductor.loops = [self.loop]
+        self.conductor.after_turn = self._after_turn
+        self.lines: list[tuple[int, str, str]] = []
+        self.logs: list[dict[str, Any]] = []
+        self.verbose = False
+        self._devices(place, seed)
+        self.disk = board.vfs.disk = Disk()
+        self.fate = Fate(kills, self.states)
+        self.process: Process | None = None
+        self.starts = self.power_cuts = self.starts_failed = 0
+        self._corpse: Kill | None = None
+        self.outages: list[tuple[int, int]] = []
+        self.violations: list[tuple[str, str]] = []
+        # Clocks
+        self.booted_ms, self.boots, self.skew_ms = 0, 1, 0
+        self.clock_set = True
+        self.stall_s = 0.0
+        self.visit_begins: Callable[[int], None] = lambda _: None
+        board.open_line = self._open_line
+        board.pipe = self._open_pipe
+        board.free_bytes = lambda: 0 if self.disk.full_at is not None else 1 << 40
+        self._clock = BoardClock(self)
+
+    def _devices(self, place: Place, seed: int) -> None:
+        self.bus_noise, self.terminal_noise = Noise(seed * 2 + 1), Noise(seed * 2 + 2)
+        bus = Cable("bus", self.loop, 9600, self.bus_noise)
+        self.terminal_cable = Cable("terminal", self.loop, 115200, self.terminal_noise)
+        self.bus_cable = bus
+        self.charger = make_charger(self.time, self.loop, bus, place.evses)
+        self.charger.on_look = self._look
+        self.terminal = SimTerminal(self.time, self.terminal_cable, seed, ())
+        self.backend = Backend(
+            self.time, self.loop, place.backend_key, place.station_pem, NAMES, seed
+        )
+        self.spawn(self._start_terminal())
+
+    async def _start_terminal(self) -> None:
+        await self.terminal.start()
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def boot_ms(self) -> int:
+        return self.time.ms - self.booted_ms
+
+    def utc_ms(self) -> int:
+        if not self.clock_set:
+            return NO_CLOCK_UTC_MS + self.boot_ms()
+        return UTC_MS + self.time.ms + self.skew_ms
+
+    @property
+    def boot_id(self) -> str:
+        return f"boot-{self.boots}"
+
+    def quality(self) -> Quality:
+        return Quality.TRUSTED if self.clock_set else Quality.UNKNOWN
+
+    def run_until(self, done: Callable[[], bool], within_s: float) -> bool:
+        return self.conductor.until(done, self.time.now_s + within_s)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> Any:
+        """Something that happens in the world."""
+        return self.loop.create_task(work)
+
+    # --- the board --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """A new process of the agent."""
+        if self.process is not None:
+            return
+        assert self.board.vfs is not None
+        self.board.vfs.disk = self.disk
+        self.starts += 1
+        self.trace("board", f"start {self.starts}")
+        self.process = Process(
+            self.time,
+            self.place.loaded,
+            self.place.paths,
+            self.disk,
+            self.fate,
+            self._clock,
+            self._log,
+            self._killed,
+        )
+        self.process.loop.work_s = lambda: self.stall_s
+        self.conductor.loops.append(self.process.loop)
+
+    def _killed(self, process: Process, kill: Kill) -> None:
+        """In the middle of a turn of some loop."""
+        states = ", ".join(sorted(self.states())) or "no session"
+        what = "power cut" if kill.power else "kill"
+        self.trace("board", f"{what} before {kill.step} ({states}), away {kill.away_s:g} s")
+        self._corpse = kill
+
+    def _after_turn(self, _: SharedLoop) -> None:
+        if self._corpse is not None:
+            kill, self._corpse = self._corpse, None
+            self._bury(kill)
+        elif self.process is not None and self.process.ended:
+            self._ended(self.process)
+
+    def _bury(self, kill: Kill) -> None:
+        assert self.process is not None
+        self._remove(self.process)
+        if kill.power:
+            self.power_cuts += 1
+            self.disk = self.disk.after_cut(self.rng, self.rng.choice((0.0, 0.5, 0.95)), True)
+            self.booted_ms, self.boots = self.time.ms, self.boots + 1
+        else:
+            self.disk = self.disk.after_kill()
+        self.outages.append((self.time.ms, round(kill.away_s * 1000)))
+        self.loop.call_later(kill.away_s, self.start)
+
+    def _remove(self, process: Process) -> None:
+        process.bury()
+        self.conductor.loops.remove(process.loop)
+        self.process = None
+        if self.backend.pipe is not None:
+            self.backend.pipe = None
+
+    def _ended(self, process: Process) -> None:
+        """By itself: stopped, failed to start, or a part died; the service manager starts it again."""
+        error, code = process.error, process.exit_code
+        troubles = process.loop.troubles
+        self._remove(process)
+        self.disk = self.disk.after_kill()
+        self.trace("board", f"process ended: {code if error is None else repr(error)}")
+        if error is not None:
+            self.starts_failed += 1
+        if troubles:
+            self.trace("board", f"unhandled: {troubles[0]}")
+        self.outages.append((self.time.ms, round(RESTART_S * 1000)))
+        self.loop.call_later(START_FAILED_S if error is not None else RESTART_S, self.start)
+
+    def kill_now(self, power: bool, away_s: float) -> None:
+        if self.process is not None:
+            self.process.die(Kill(0, "", "plan", 1, power, away_s))
+
+    def close(self) -> None:
+        if self.process is not None:
+            self._remove(self.process)
+        self.loop.discard()
+        self.backend.close()
+
+    # --- what the seams ask -----------------------------------------------------------------------
+
+    async def _open_line(self, spec: LineSpec) -> Any:
+        assert self.process is not None
+        cable = self.bus_cable if spec.port == BUS_PORT else self.terminal_cable
+        return await cable.open(spec, self.process)
+
+    def _open_pipe(self, config: Any, *given: Any) -> Any:
+        assert self.process is not None
+        return self.backend.open_pipe(self.process, config, *given)
+
+    # --- what is seen -----------------------------------------------------------------------------
+
+    def states(self) -> set[str]:
+        station = None if self.process is None else self.process.station
+        keeper = getattr(station, "keeper", None)
+        return set() if keeper is None else {str(s.state) for s in keeper.sessions.values()}
+
+    def unacked(self) -> int | None:
+        """Records that the back end has not acknowledged; None while nobody can tell."""
+        station = None if self.process is None else self.process.station
+        parts = getattr(station, "parts", None)
+        told = None if parts is None else parts.uplink.status()["unacked"]
+        return told if isinstance(told, int) else None
+
+    def _log(self, event: str, level: str, **values: Any) -> None:
+        line = {"event": event, "level": level, "at_ms": self.time.ms, **values}
+        if len(self.logs) < LOG_LINES_MAX:
+            self.logs.append(line)
+        if event == "session":
+            self.trace("agent", f"{values['session']} {values['event_name']} -> {values['state']}")
+        elif level in ("warning", "error") or (self.verbose and event != "zvt_command"):
+            told = " ".join(f"{k}={v}" for k, v in values.items())
+            self.trace("agent", f"{level} {event} {told}")
+        elif self.verbose:
+            self.trace("agent", f"zvt {values.get('command')} {values.get('outcome')}")
+
+    def trace(self, who: str, what: str) -> None:
+        self.lines.append((self.time.ms, who, what))
+
+    def violated(self, code: str, text: str) -> None:
+        """Found while it happened."""
+        if all(code != known for known, _ in self.violations):
+            self.violations.append((code, text))
+            self.trace("ORACLE", f"{code}: {text}")
+
+    def _look(self) -> None:
+        """No energy without a completed hold: at every word on the bus."""
+        drawing = sum(1 for c in self.charger.connectors if c.plant.power_mw)
+        if drawing > len(self.terminal.acquirer.memory.holds):
+            held = len(self.terminal.acquirer.memory.holds)
+            text = f"{drawing} cars draw energy on {held} completed holds"
+            self.violated("energy_without_hold", text)
