@@ -114,11 +114,15 @@ class TcpLink:
         if self._faults.take("reset"):
             self._abort(self._writer)
             raise LinkBroken("reset on request")
-        if written is not None:
-            self.hold()
-        await self.send_raw(apdu)
-        if written is not None:
+        if written is None:
+            await self.send_raw(apdu)
+            return
+        self.hold()
+        try:
+            await self.send_raw(apdu)
             await written()
+        finally:
+            # Also when the connection broke meanwhile: the next one would never be looked at.
             self.go_on()
 
     async def send_raw(self, data: bytes) -> None:
