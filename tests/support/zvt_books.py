@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.ports import (
@@ -23,11 +23,13 @@ from agent.ports import (
     Verdict,
 )
 from agent.values import Money
+from hil.terminal import store as sim_store
 from hil.terminal.bank import Booked
 from hil.terminal.cards import Card
 from hil.terminal.simulator import Simulator
 
 ASK_TRIES = 5
+MOVEMENTS = ("hold", "increment", "capture", "release")
 EXECUTED, NOT_EXECUTED, OPEN = "executed", "not executed", "cannot be told"
 
 
@@ -53,13 +55,17 @@ class Theirs:
         self.unstored: list[int] = []  # traces whose result was answered before it was durable
         self.unheard = False  # a result stands that was never sent
         bank, till, loses = sim.bank, sim.commands.till, sim.desk.loses_result
-        authorize, commit = bank.authorize, till._commit
+        authorize, increment, commit = bank.authorize, bank.increment, till._commit
 
         def authorized(card: Card, amount_minor: int) -> Booked:
             self.asked[amount_minor] += 1
             booked = authorize(card, amount_minor)
             self.asked_of_trace[booked.trace] = amount_minor
             return booked
+
+        def incremented(hold: sim_store.Hold, add_minor: int) -> Booked:
+            self.asked[add_minor] += 1
+            return increment(hold, add_minor)
 
         def committed(ask: Any, booked: Booked, issued_minor: int) -> None:
             if booked.trace not in stored:
@@ -72,6 +78,7 @@ class Theirs:
             return lost
 
         sim.desk.loses_result = loses_result
+        bank.increment = incremented  # type: ignore[method-assign]
         bank.authorize = authorized  # type: ignore[method-assign]
         till._commit = committed  # type: ignore[method-assign]
 
@@ -101,11 +108,14 @@ class Theirs:
 
 @dataclass
 class Intent:
-    """One money command. `word`: whether it was executed, as far as we know."""
+    """One money command. `amount_minor`: asked for; of a capture the part that is charged, of an increment
+    the part that is added. `before_minor`: what was held when it was sent. `word`: whether it was executed,
+    as far as we know."""
 
     kind: str
     amount_minor: int
     hold: Hold | None = None
+    before_minor: int = 0
     evidence: Evidence | None = None
     stored: bool = False
     outcome: Outcome | None = None  # None: we were killed meanwhile
@@ -128,6 +138,7 @@ class Ours:
     intents: list[Intent] = field(default_factory=list)
     holds: list[Hold] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    increment_reports: str = "added"  # or the total: what the terminal's last result tells
 
     def keeper(self, intent: Intent) -> Callable[[Evidence], Awaitable[Verdict]]:
         async def keep(evidence: Evidence) -> Verdict:
@@ -159,12 +170,15 @@ class Ours:
             intent.word = NOT_EXECUTED
 
     def _executed(self, intent: Intent, evidence: Evidence) -> None:
-        intent.word = EXECUTED
-        if intent.hold is not None:
+        intent.word, intent.evidence = EXECUTED, intent.evidence or evidence
+        if intent.hold is not None and intent.kind != "increment":
             intent.hold.ended_by = intent
             return
         assert evidence.amount is not None
         held_minor = evidence.amount.amount_minor
+        if intent.hold is not None:
+            intent.hold.held_minor = held_minor
+            return
         self.holds.append(Hold(evidence.ref, held_minor, intent.amount_minor))
 
     async def ask(self, driver: Any) -> bool:
@@ -188,6 +202,9 @@ class Ours:
         self, intent: Intent, told: Evidence | None, listed: set[int], complete: bool
     ) -> None:
         kept = intent.evidence
+        if intent.kind == "increment":
+            self._resolve_increment(intent, told)
+            return
         if intent.hold is not None:
             if intent.hold.ref.receipt in listed:
                 intent.word = NOT_EXECUTED
@@ -204,6 +221,22 @@ class Ours:
         if intent.word == EXECUTED:
             self.holds[-1].adopted = True
 
+    def _resolve_increment(self, intent: Intent, told: Evidence | None) -> None:
+        """The list of open holds tells no amounts: only the last result does. What it does not confirm
+        never counts."""
+        assert intent.hold is not None
+        if told is None or not self._is_of(intent, told):
+            intent.word = NOT_EXECUTED
+            return
+        if intent.evidence is not None:
+            self._executed(intent, intent.evidence)
+            return
+        assert told.amount is not None
+        grown_minor = told.amount.amount_minor
+        if self.increment_reports == "added":
+            grown_minor += intent.before_minor
+        self._executed(intent, replace(told, amount=Money(grown_minor, "EUR")))
+
     def _is_of(self, intent: Intent, told: Evidence) -> bool:
         """Whether a repeated result can be that of `intent`. Numbers of one's own say more than
         amounts."""
@@ -213,6 +246,9 @@ class Ours:
         if intent.evidence is not None:
             return told.ref.trace == intent.evidence.ref.trace
         assert told.amount is not None
+        if intent.kind == "increment":
+            less = intent.before_minor if self.increment_reports == "total" else 0
+            return 0 < told.amount.amount_minor - less <= intent.amount_minor
         if intent.hold is None:
             return 0 < told.amount.amount_minor <= intent.amount_minor
         return told.amount.amount_minor in (intent.amount_minor, 0, intent.hold.held_minor)
@@ -227,11 +263,11 @@ def compare(ours: Ours, theirs: Theirs, *, promised: bool) -> None:
     insist(not ours.broken, f"{ours.broken}")
     if promised:
         insist(not theirs.unstored, f"answered before it was stored: traces {theirs.unstored}")
-    wanted = [intent.amount_minor for intent in ours.intents if intent.kind == "hold"]
+    wanted = [i.amount_minor for i in ours.intents if i.kind in ("hold", "increment")]
     for amount, times in theirs.asked.items():
-        insist(times == 1, f"a hold of {amount} was asked of the host {times} times")
-        insist(amount in wanted, f"a hold of {amount} that nobody wanted")
-    traces = Counter(row["trace"] for row in theirs.rows("hold", "capture", "release"))
+        insist(times == 1, f"{amount} was asked of the host {times} times")
+        insist(amount in wanted, f"{amount} was asked of the host, and nobody wanted it")
+    traces = Counter(row["trace"] for row in theirs.rows(*MOVEMENTS))
     insist(max(traces.values(), default=1) == 1, f"booked twice: {traces}")
     _compare_evidence(ours, theirs)
     _compare_open(ours, theirs)
@@ -239,7 +275,7 @@ def compare(ours: Ours, theirs: Theirs, *, promised: bool) -> None:
 
 
 def _compare_evidence(ours: Ours, theirs: Theirs) -> None:
-    booked = {row["trace"]: row for row in theirs.rows("hold", "capture", "release")}
+    booked = {row["trace"]: row for row in theirs.rows(*MOVEMENTS)}
     gone = theirs.reversed_traces()
     for intent in ours.intents:
         trace = None if intent.evidence is None else intent.evidence.ref.trace
@@ -250,7 +286,8 @@ def _compare_evidence(ours: Ours, theirs: Theirs) -> None:
             insist(row["kind"] == intent.kind, f"{where}: booked as {row['kind']}")
             assert told is not None
             if intent.kind != "release":
-                insist(told.amount == Money(row["amount_minor"], "EUR"), f"{where}: {row}")
+                amount_minor = row["amount_minor"] + intent.before_minor
+                insist(told.amount == Money(amount_minor, "EUR"), f"{where}: {row}")
         elif isinstance(intent.outcome, Refused | NotSent):
             insist(trace is None or trace not in booked or trace in gone, f"{where}: but booked")
 

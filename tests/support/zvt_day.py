@@ -33,7 +33,16 @@ from support.zvt_books import (
 from support.zvt_profiles import read_once
 from support.zvt_wires import STREAMS, WIRES, perfect
 
-from agent.ports import DeviceUnavailable, DriverEnv, LineSpec, TerminalSpec
+from agent.ports import (
+    CanIncrement,
+    DeviceUnavailable,
+    Done,
+    DriverEnv,
+    Evidence,
+    LineSpec,
+    TerminalSpec,
+    Verdict,
+)
 from agent.values import Money
 from drivers.terminal.zvt import terminal as zvt
 from hil.terminal.cards import CARDS
@@ -45,10 +54,21 @@ from hil.terminal.simulator import Simulator
 FORGING = ("noisy", "storm")
 # These spoil nothing: whatever a good ECR never does would be the driver's own doing.
 CLEAN = ("perfect", "one_byte", "paused")
-PROFILES = {"feig": "feig_cvend", "generic": "generic"}
+PROFILES = {
+    "generic": "generic",
+    "feig": "feig_cvend",
+    "ccv": "ccv_im30",
+    "valina": "worldline_valina",
+    "cardcomplete": "card_complete",
+    "ingenico": "ingenico",
+    "verifone": "verifone",
+    "pax": "pax",
+}
+EXTENSIONS = ("none", "added", "total")
 # Forms of the answer to the enquiry that do not say that nothing more is open.
 VAGUE = ("one", "list_only")
 TAPS_MAX = 3
+SETTLED_S = 60.0  # a reboot is over, a connection is closed
 ACK_S = 0.1  # both ways over a perfect wire; waits for nothing, least of all for a disk
 SETTLE_TRIES = 3
 PANS = re.compile("|".join(card.pan for card in CARDS.values() if card.pan))
@@ -65,6 +85,7 @@ class Day:
     cable: Any
     rng: random.Random
     vendor: str
+    extension: str
     ours: Ours = field(init=False)
     theirs: Theirs = field(init=False)
     driver: Any = None
@@ -78,9 +99,9 @@ class Day:
         self.slowest_ack_s = 0.0
         if not self.tcp:
             self._watch_acks()
-        self.ours = Ours(self.rng)
+        self.ours = Ours(self.rng, increment_reports=self.extension)
         self.theirs = Theirs(self.sim, self.ours.stored)
-        self.amounts = self.rng.sample(range(500, 9_999), 2 * TAPS_MAX)
+        self.amounts = self.rng.sample(range(500, 9_999), 4 * TAPS_MAX)
         self.restart()
 
     def _watch_acks(self) -> None:
@@ -96,8 +117,9 @@ class Day:
 
     def restart(self) -> None:
         loop = asyncio.get_running_loop()
-        port = "socket://terminal:20007" if self.tcp else "cable"
-        spec = TerminalSpec("t1", LineSpec(port), "123456", "EUR", PROFILES[self.vendor])
+        line = LineSpec("tcp://terminal:20007" if self.tcp else "cable")
+        options = {"extension": self.extension}
+        spec = TerminalSpec("t1", line, "123456", "EUR", PROFILES[self.vendor], options)
 
         def log(event: str, **values: object) -> None:
             self.logged.append(f"{event} {values!r}")
@@ -154,14 +176,19 @@ class Day:
         self.sim.switches.random_refusal_permille = 0
         self.cable.replug()
         self.cable.change_wire(perfect)
-        await asyncio.sleep(60)
+        await asyncio.sleep(SETTLED_S)
         if not self.sim.powered:
             self.sim.power_on()
 
     # --- What is done -----------------------------------------------------------------------------
 
     async def command(self, intent: Intent, start: Callable[[Any], Any]) -> None:
-        """One money command. Now and then the driver's process is killed meanwhile."""
+        """One money command. Now and then the driver's process is killed meanwhile. None is sent before
+        the terminal was asked about what is not known: its last result is the last one only until then."""
+        if any(i.word == OPEN for i in self.ours.intents) and not await self.ours.ask(self.driver):
+            return
+        if intent.hold is not None and intent.hold.ended_by is not None:
+            return
         self.ours.intents.append(intent)
         self.trouble()
         task = asyncio.ensure_future(start(self.ours.keeper(intent)))
@@ -204,6 +231,17 @@ class Day:
         money = Money(amount, "EUR")
         await self.command(intent, lambda keep: self.driver.authorize(money, f"S{amount}", keep))
 
+    async def grow(self, hold: Hold) -> None:
+        """More is wanted than was held at first."""
+        if not isinstance(self.driver, CanIncrement) or not await self.linked():
+            return
+        held, add_minor = hold.held_minor, self.amounts.pop()
+        intent = Intent("increment", add_minor, hold, before_minor=held)
+        money = Money(held, "EUR"), Money(add_minor, "EUR")
+        await self.command(
+            intent, lambda keep: self.driver.increment(hold.ref, money[0], money[1], keep)
+        )
+
     async def settle(self, hold: Hold) -> None:
         """Capture all or a part, or release; what was not executed is tried again."""
         rng, held = self.rng, Money(hold.held_minor, "EUR")
@@ -233,11 +271,40 @@ class Day:
         insist(await self.ours.ask(self.driver), "a healthy terminal does not answer")
         await self.settle_all()
         insist(await self.ours.ask(self.driver), "a healthy terminal does not answer")
+        if not self.ours.open_receipts():
+            await self.close_the_day()
+
+    async def close_the_day(self) -> None:
+        """What the terminal says that it charged is what was charged."""
+        kept: list[Evidence] = []
+
+        async def keep(evidence: Evidence) -> Verdict:
+            kept.append(evidence)
+            return Verdict.STORED
+
+        self.theirs.settle()
+        charged = sum(row["amount_minor"] for row in self.theirs.standing("capture"))
+        outcome = await self.driver.end_of_day(keep)
+        self.words[f"day: {type(outcome).__name__}"] += 1
+        rows = self.theirs.rows("end_of_day")
+        if isinstance(outcome, Done):
+            insist(len(rows) == len(kept) == 1, f"a day that was closed: {rows}, {kept}")
+            told = outcome.evidence.details
+            total = sum(
+                int(v) for k, v in told.items() if k.startswith("total_") and k.endswith("_minor")
+            )
+            insist(total == rows[0]["amount_minor"] == charged, f"{charged}: {rows}, {told}")
+        else:
+            insist(not rows, f"{outcome}, and the day is closed: {rows}")
 
     async def settle_all(self) -> None:
         for hold in list(self.ours.holds):
             doubted = any(i.hold is hold and i.word == OPEN for i in self.ours.intents)
-            if hold.ended_by is None and not doubted:
+            if hold.ended_by is not None or doubted:
+                continue
+            if self.extension != "none" and self.rng.random() < 0.4 and self.amounts:
+                await self.grow(hold)
+            if self.ours.intents[-1].word != OPEN:
                 await self.settle(hold)
 
     def judge(self) -> None:
@@ -302,10 +369,12 @@ def run_day(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch, *, tcp: bool 
         cable = TcpCable(STREAMS[kind], rng, loop) if tcp else SerialCable(WIRES[kind], rng)
         monkeypatch.setattr(zvt, "open_line", cable.open)
         read_once(monkeypatch)
-        vendor = rng.choice(sorted(PROFILES))
+        vendor, extension = rng.choice(sorted(PROFILES)), rng.choice(EXTENSIONS)
         sim = await start_simulator(monkeypatch, cable, vendor=vendor, seed=seed)
         prepare(sim, rng, kind)
-        day = Day(seed, kind, tcp, sim, cable, rng, vendor)
+        if extension != "none":
+            sim.switches.change("increment_reports", extension)
+        day = Day(seed, kind, tcp, sim, cable, rng, vendor, extension)
         try:
             await day.play()
             day.judge()
@@ -315,7 +384,9 @@ def run_day(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch, *, tcp: bool 
             insist(broken is None, f"the simulator itself broke: {broken!r}")
         finally:
             await day.driver.close()
+            await asyncio.sleep(SETTLED_S)
             await sim.close()
+            await asyncio.sleep(SETTLED_S)
             for task in day.aside:
                 task.cancel()
             await asyncio.gather(*day.aside, return_exceptions=True)
