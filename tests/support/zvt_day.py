@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from support.zvt_books import (
     compare,
     insist,
 )
+from support.zvt_card_frames import told_digits
 from support.zvt_profiles import read_once
 from support.zvt_wires import STREAMS, WIRES, perfect
 
@@ -71,7 +71,7 @@ TAPS_MAX = 3
 SETTLED_S = 60.0  # a reboot is over, a connection is closed
 ACK_S = 0.1  # both ways over a perfect wire; waits for nothing, least of all for a disk
 SETTLE_TRIES = 3
-PANS = re.compile("|".join(card.pan for card in CARDS.values() if card.pan))
+PANS = {card.pan for card in CARDS.values() if card.pan}
 
 
 @dataclass
@@ -317,7 +317,7 @@ class Day:
         if self.kind == "perfect" and not self.tcp:
             insist(self.slowest_ack_s < ACK_S, f"an ACK took {self.slowest_ack_s:.3f} s")
         told = "\n".join((*self.logged, repr(self.ours)))
-        insist(not PANS.search(told), "a card number was told")
+        insist(not any(told_digits(pan, told) for pan in PANS), "a card number was told")
         if self.kind in CLEAN and not self.aside and not self.words["killed"]:
             bad = dict(self.sim.desk.complaints)
             insist(not bad, f"the terminal complains: {bad}")

@@ -54,9 +54,12 @@ class Cable(EcrEnd):
     def __init__(self, carry: Carry, seed: int) -> None:
         super().__init__()
         self.rng = random.Random(seed)
-        self.terminal = Terminal(self, random.Random(seed + 1))
+        self.terminal = self._terminal(random.Random(seed + 1))
         self._out = Wire(carry, self.rng, self.terminal.receive)
         self._back = Wire(carry, self.rng, self._arrived)
+
+    def _terminal(self, rng: random.Random) -> Terminal:
+        return Terminal(self, rng)
 
     def _dial(self) -> None:
         if self._out.cut:

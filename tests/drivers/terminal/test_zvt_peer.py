@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from support.untraced import untraced
 from support.virtual_loop import VirtualLoop
 from support.zvt_peer import UID, Cable, Manners
+from support.zvt_peer_tcp import StreamCable
 from support.zvt_profiles import read_once
-from support.zvt_wires import WIRES
+from support.zvt_wires import STREAMS, WIRES
 
 from agent.ports import (
     CardKind,
@@ -56,7 +58,9 @@ class Bench:
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
-        spec = TerminalSpec("t1", LineSpec("cable"), "123456", "EUR", "feig_cvend")
+        tcp = isinstance(self.cable, StreamCable)
+        line = LineSpec("tcp://terminal:20007" if tcp else "cable")
+        spec = TerminalSpec("t1", line, "123456", "EUR", "feig_cvend")
         env = DriverEnv(
             lambda: int(loop.time() * 1000),
             lambda event, **values: self.logged.append({"event": event, **values}),
@@ -217,20 +221,23 @@ async def ask(bench: Bench) -> None:
         assert last.evidence.ref.receipt == terminal.last_told.receipt, f"seed {bench.seed}"
 
 
-def run_one(wire: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def run_one(
+    wire: str, seed: int, monkeypatch: pytest.MonkeyPatch, *, tcp: bool = False
+) -> list[object]:
     loop = VirtualLoop()
     asyncio.set_event_loop(loop)
     try:
 
         async def main() -> list[object]:
-            cable = Cable(WIRES[wire], seed)
+            cable = StreamCable(STREAMS[wire], seed) if tcp else Cable(WIRES[wire], seed)
             monkeypatch.setattr(zvt, "open_line", cable.open)
             read_once(monkeypatch)
             bench = Bench(seed, wire, cable, random.Random(f"{wire} {seed}"))
             return await one_run(bench)
 
         try:
-            outcomes = loop.run_until_complete(main())
+            with untraced():
+                outcomes = loop.run_until_complete(main())
         except AssertionError as error:
             raise AssertionError(f"wire {wire}: {error}") from error
         left = [task for task in asyncio.all_tasks(loop) if not task.cancelling()]
@@ -245,15 +252,25 @@ def run_one(wire: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> list[objec
         loop.close()
 
 
+def play(wire: str, monkeypatch: pytest.MonkeyPatch, *, tcp: bool) -> None:
+    names: dict[str, int] = {}
+    # Byte by byte a run takes three times as long, and there is less to go wrong.
+    count = max(1, COUNT // 3) if wire == "one_byte" else COUNT
+    for seed in range(FIRST, FIRST + count):
+        for outcome in run_one(wire, seed, monkeypatch, tcp=tcp):
+            name = type(outcome).__name__
+            names[name] = names.get(name, 0) + 1
+    where = f"{'tcp, ' if tcp else ''}{wire}"
+    print(f"\n{where}: seeds {FIRST} to {FIRST + count - 1}: {dict(sorted(names.items()))}")
+    assert names.get("Done", 0) > count / 10, "nothing was tested"
+
+
 @pytest.mark.parametrize("wire", WIRES)
 def test_no_wire_costs_money(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evidence kept once and before the answer, no command twice, and no outcome that is not true."""
-    names: dict[str, int] = {}
-    # Byte by byte a run takes three times as long, and there is less to go wrong.
-    count = COUNT // 3 if wire == "one_byte" else COUNT
-    for seed in range(FIRST, FIRST + count):
-        for outcome in run_one(wire, seed, monkeypatch):
-            name = type(outcome).__name__
-            names[name] = names.get(name, 0) + 1
-    print(f"\n{wire}: seeds {FIRST} to {FIRST + count - 1}: {dict(sorted(names.items()))}")
-    assert names.get("Done", 0) > count / 10, "nothing was tested"
+    play(wire, monkeypatch, tcp=False)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_no_network_costs_money(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(stream, monkeypatch, tcp=True)
