@@ -8,14 +8,16 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import zvt
+from bench import core, zvt
 from bench.report import Report
 
 # Durable on every Linux by the file system standard, where /tmp may be memory.
 FOLDER = Path("/var/tmp")
 MISSED_EXIT = 1
 
-BENCHES: dict[str, Callable[[Path, bool], Report]] = {"zvt": zvt.run}
+BENCHES: dict[str, Callable[..., Report]] = {"core": core.run, "zvt": zvt.run}
+# Benches with options of their own take what was given as a third argument.
+OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {"core": core.options}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,9 +34,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="a few seconds: shows that it works, no figures"
     )
+    add_options = OPTIONS.get(next((word for word in arguments if word in BENCHES), ""))
+    if add_options is not None:
+        add_options(parser)
     given = parser.parse_args(arguments)
+    more = (given,) if given.name in OPTIONS else ()
     with tempfile.TemporaryDirectory(prefix="voltill-bench-", dir=given.folder) as folder:
-        report = BENCHES[given.name](Path(folder), given.quick)
+        report = BENCHES[given.name](Path(folder), given.quick, *more)
     print(report.text())
     return 0 if report.met else MISSED_EXIT
 

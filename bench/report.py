@@ -41,14 +41,16 @@ class Goal:
     seen: float
     at_most: float
     unit: str
+    at_least: bool = False  # the bound is a floor
 
     @property
     def met(self) -> bool:
-        return self.seen <= self.at_most
+        return self.seen >= self.at_most if self.at_least else self.seen <= self.at_most
 
     def row(self) -> tuple[str, ...]:
         verdict = "met" if self.met else "MISSED"
-        return self.what, f"{self.seen:.2f} {self.unit}", f"{self.at_most:g} {self.unit}", verdict
+        bound = f"{'at least ' * self.at_least}{self.at_most:g} {self.unit}"
+        return self.what, f"{self.seen:.2f} {self.unit}", bound, verdict
 
 
 @dataclass(slots=True)
