@@ -132,11 +132,12 @@ def test_the_log_names_commands_and_codes_only(run: Any) -> None:
     async def case(b: Bench) -> None:
         await b.linked()
         await b.hold()
-        allowed = {"event", "level", "terminal", "command", "outcome", "code", "after_ms"}
+        allowed = {"event", "level", "terminal", "command", "outcome", "code", "said", "after_ms"}
         assert b.log
         for entry in b.log:
             assert set(entry) == allowed
             assert entry["level"] == "debug"
+            assert set(entry["said"]) <= {"please_wait"}  # keys of texts, never the terminal's words
         assert b.log[-1]["command"] == "Reservation"
         assert b.log[-1]["outcome"] == "completed"
 
