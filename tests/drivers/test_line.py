@@ -127,6 +127,22 @@ def test_framing_that_is_none(framing: str, tty_pair: Pty) -> None:
     assert f"framing {framing!r}; expected such as 8N1" in refused(tty_pair.path, framing=framing)
 
 
+@pytest.mark.parametrize("framing", ["8N1", "8N2"])
+@pytest.mark.parametrize("baud", [9600, 19200, 38400, 57600, 115200])
+def test_rate_and_stop_bits_are_those_of_the_port(baud: int, framing: str, tty_pair: Pty) -> None:
+    async def main() -> None:
+        line = await open_line(LineSpec(tty_pair.path, baud, framing))
+        iflag, _, cflag, _, ispeed, ospeed, _ = termios.tcgetattr(tty_pair.slave)
+        assert ispeed == ospeed == getattr(termios, f"B{baud}")
+        assert bool(cflag & termios.CSTOPB) == (framing == "8N2")
+        assert cflag & termios.CSIZE == termios.CS8
+        assert not cflag & (termios.PARENB | termios.CRTSCTS)
+        assert not iflag & (termios.IXON | termios.IXOFF), "no handshake"
+        await line.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("framing", ["8N1", "8N2", "8E1", "7E1"])
 def test_a_pty_opens_again_whatever_the_framing(framing: str, tty_pair: Pty) -> None:
     """The kernel drops the parity of a pty, and then a second open would fail."""

@@ -12,7 +12,9 @@ from agent.ports import (
     Done,
 )
 from agent.values import Money
+from drivers.terminal.zvt.apdu import Tlv
 from drivers.terminal.zvt.cards import READ_PAUSE_S
+from drivers.terminal.zvt.codec import build, encode, tag
 
 
 def test_a_card(run: Any) -> None:
@@ -52,6 +54,41 @@ def test_kinds_of_cards(
         assert card.token == (None if token is None else h(token))
         assert card.kind is kind
         assert card.max_hold == (None if limit is None else Money(limit, "EUR"))
+
+    run(case)
+
+
+GIROCARD, VISA = "a0000003591010028001", "a0000000031010"
+FUEL, TRANSPORT = "a000000831", "a0000006623f"  # no bank's, by the first nine half bytes
+UID_TAG = tag("4c", hex_value="04112233445566")
+
+
+def application(aid: str) -> Tlv:
+    return tag("60", tag("43", hex_value=aid))
+
+
+@pytest.mark.parametrize(
+    ("tags", "kind"),
+    [
+        ((UID_TAG, application(VISA)), CardKind.BANK),
+        ((UID_TAG, application(FUEL)), CardKind.RFID),
+        ((UID_TAG, application(TRANSPORT)), CardKind.RFID),
+        ((UID_TAG, application(FUEL), application(VISA)), CardKind.BANK),
+        # A girocard may name its applications only in the list of its chip, or of its stripe.
+        ((UID_TAG, tag("62", application(GIROCARD))), CardKind.BANK),
+        ((UID_TAG, tag("61", application(GIROCARD))), CardKind.BANK),
+        ((UID_TAG, tag("62", application(FUEL))), CardKind.RFID),
+        ((UID_TAG,), CardKind.RFID),
+        ((application(GIROCARD),), CardKind.BANK),
+    ],
+)
+def test_whose_card_it_is(run: Any, tags: tuple[Tlv, ...], kind: CardKind) -> None:
+    async def case(b: Bench) -> None:
+        await b.linked()
+        b.peer.scripts["06c0"] = [OK, encode(build("040f", {"result": 0}, tags))]
+        card = await b.driver.read_card(5)
+        assert card is not None
+        assert card.kind is kind
 
     run(case)
 

@@ -8,7 +8,7 @@ from support.zvt_bench import EUR50, HELD, Bench, h, unavailable
 from support.zvt_peer import OK, apdu
 from support.zvt_stand import Stand, tell
 
-from agent.ports import CanMaintain, Done, Need, NotSent, TerminalIdentity, Upkeep
+from agent.ports import CanMaintain, Done, Need, NotSent, Refused, TerminalIdentity, Upkeep
 from agent.values import Money
 from drivers.terminal.zvt.codec import decode
 from drivers.terminal.zvt.housekeeping import Absence, at_work, needs, registration_bits
@@ -84,6 +84,30 @@ def test_an_identity_says_what_is_needed(run: Any) -> None:
         assert found.needs == ("end_of_day", "initialisation", "diagnosis")
         b.peer.scripts.clear()
         assert (await b.driver.connect()).needs == ()
+
+    run(case)
+
+
+@pytest.mark.parametrize("status", ["f0", "51", "c2", "62", "e4", "b1"])
+def test_a_need_is_told_and_nothing_is_done_about_it(run: Any, status: str) -> None:
+    """End of day, initialisation, diagnosis and the like are sent when somebody orders them, not before."""
+
+    async def case(b: Bench) -> None:
+        b.peer.scripts["0600"] = [OK, h("060f02 1903".replace(" ", ""))]
+        b.peer.scripts["0501"] = [OK, apdu("060f", h(status))]
+        b.peer.scripts["0622"] = [OK, apdu("061e", h(status))]
+        assert (await b.driver.connect()).needs
+        assert (await b.driver.identify()).needs
+        assert isinstance(await b.hold(), Refused | NotSent)
+        await b.driver.show(["hello"])
+        await b.driver.read_card(1)
+        await b.driver.open_holds()
+        await b.driver.last_result()
+        await asyncio.sleep(200)
+        assert (await b.driver.connect()).needs
+        sent = b.heard()
+        assert {"0622", "06c0", "0623", "0620"} <= set(sent)
+        assert set(sent) <= {"0600", "0501", "0622", "06e0", "06c0", "0623", "0620"}, sent
 
     run(case)
 

@@ -177,6 +177,31 @@ def test_evidence_that_is_not_stored(run: Any, how: str) -> None:
     run(case)
 
 
+def test_the_links_ack_does_not_wait_for_the_store(run: Any) -> None:
+    """The terminal repeats a block after T2 (5 s), and a disk may take as long. Only our answer waits."""
+
+    async def case(b: Bench) -> None:
+        await b.linked()
+        meanwhile: list[bytes] = []
+
+        async def slow() -> Verdict:
+            await asyncio.sleep(0.1)  # the ACK is on its way by now, or it waits for this
+            meanwhile.extend(b.cable.sent[before:])
+            await asyncio.sleep(2.5)
+            assert len(b.cable.sent) == before + len(meanwhile), "and nothing else is said"
+            return Verdict.STORED
+
+        b.keep_does = slow
+        b.peer.scripts["0622"] = [OK, apdu("040f", h("270004000000005000870231")), h("060f00")]
+        before = len(b.cable.sent)
+        assert isinstance(await b.hold(), Done)
+        assert meanwhile[1:] == [b"\x06", b"\x06"], (
+            "for the 80 00 00 and for the 04 0F, behind the command"
+        )
+
+    run(case)
+
+
 def test_a_line_lost_while_evidence_is_stored_lets_it_be_stored(run: Any) -> None:
     async def case(b: Bench) -> None:
         done = False
