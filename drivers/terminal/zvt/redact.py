@@ -51,6 +51,7 @@ STATUS_ENQUIRY, SYSTEM_INFORMATION = "0501", "0fa1"
 # As in mask.py, but for bytes of any character set: a no-break space is A0, FF or C2 A0.
 _NUMBER = re.compile(rb"[0-9](?:[ \xa0\xc2\xff-]{0,4}[0-9]){%d,}" % DIGITS_SHOWN_MAX)
 _GROUPS = re.compile(rb"[0-9]+(?:[./_:,*|]{1,2}[0-9]{4,})+(?:[./_:,*|]{1,2}[0-9]{1,3})?")
+_PLAIN = re.compile(rb"[0-9]{%d,}" % (DIGITS_SHOWN_MAX + 1))
 _DIGIT = re.compile(rb"[0-9]")
 _NIBBLES = re.compile(rf"[0-9]{{{DIGITS_SHOWN_MAX + 1},}}")
 # In BCD where text should be there are bytes that no text has; 14 is none of these, it begins a line in
@@ -75,7 +76,8 @@ def redacted(apdu: bytes, after: str | None = None) -> bytes:
     except (_Unreadable, Malformed):
         clean = unknown(data)
     assert len(clean) == len(data)
-    return apdu[:head] + clean
+    # Fields that stand side by side may make a number that none of them is.
+    return apdu[:head] + _PLAIN.sub(_stars, clean)
 
 
 # --- values ---------------------------------------------------------------------------------------
