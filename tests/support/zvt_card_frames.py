@@ -195,6 +195,17 @@ def spoiled(rng: random.Random, message: bytes) -> bytes:
     return apdu(message[:2], bytes(data))
 
 
+_SEPARATED = str.maketrans("", "", " -./_:*,|\t\u00a0\u2007\u202f")
+_BLANKS = str.maketrans("", "", " -\t\u00a0")
+_MANY = re.compile(rf"[0-9]{{{PIECE}}}")
+# Escapes of JSON and of reprs have digits of their own.
+_IDENTIFIERS = re.compile(
+    r'"(?:43|4c|1f14|1f45|card_token|uid_tag)": (?:"[^"]*"|\[[^]]*\])|"aids": \[[^]]*\]|emv_aid\': \'[^\']*'
+)
+_ESCAPE = re.compile(r"\\+(?:u[0-9a-f]{4}|x[0-9a-f]{2})")
+_CONTROL = re.compile(r"\\x(?:0[1-8]|1[0-9])")
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A card number and a message that holds it, `whole` or spoiled."""
@@ -203,9 +214,10 @@ class Case:
     data: bytes
     whole: bool
 
-    def told_in(self, text: str) -> str:
-        """What `text` tells of the number; empty when nothing."""
-        found = told_digits(self.pan, text)
+    def told_in(self, text: str, *, closely: bool = False) -> str:
+        """What `text` tells of the number; empty when nothing. `closely`: with nothing but blanks between
+        its digits."""
+        found = told_digits(self.pan, text, _BLANKS if closely else _SEPARATED)
         if found and not self.whole:
             # Spoiled it may not be a card number any more, and names of cards and applications stay; or
             # its groups are joined by this and that.
@@ -224,16 +236,6 @@ def cases(seed: str, count: int) -> Iterator[Case]:
 
 
 # --- Whether it was told --------------------------------------------------------------------------
-
-_SEPARATED = str.maketrans("", "", " -./_:*,|\t\u00a0\u2007\u202f")
-_BLANKS = str.maketrans("", "", " -\t\u00a0")
-_MANY = re.compile(rf"[0-9]{{{PIECE}}}")
-# Escapes of JSON and of reprs have digits of their own.
-_IDENTIFIERS = re.compile(
-    r'"(?:43|4c|1f14|1f45|card_token|uid_tag)": (?:"[^"]*"|\[[^]]*\])|"aids": \[[^]]*\]|emv_aid\': \'[^\']*'
-)
-_ESCAPE = re.compile(r"\\+(?:u[0-9a-f]{4}|x[0-9a-f]{2})")
-_CONTROL = re.compile(r"\\x(?:0[1-8]|1[0-9])")
 
 
 def told_digits(pan: str, text: str, separators: dict[int, int | None] = _SEPARATED) -> str:

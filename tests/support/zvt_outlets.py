@@ -118,10 +118,10 @@ def spoken(name: str, data: bytes) -> Iterator[str]:
 
 
 def traced(data: bytes, after: str | None) -> Iterator[str]:
-    """The message in a diagnostic trace, as whoever opens it sees it."""
+    """The message in a diagnostic trace, as whoever opens it reads it: what is digits there."""
     kept = redacted(data, after)
     assert len(kept) == len(data), "a trace tells the same lengths"
-    yield f"{kept.hex()} {kept.decode('latin-1')} {kept.decode('cp437')}"
+    yield kept.decode("latin-1")
 
 
 def framed(data: bytes) -> Iterator[str]:

@@ -26,7 +26,7 @@ PANS = [
     "5555555555554444",
     "6205500000000000004",
 ]
-FRAMES, CHUNKS = 100_000, 20
+FRAMES, CHUNKS, TRACED = 100_000, 20, 20_000
 NAMES = sorted(SEQUENCES)
 
 
@@ -69,6 +69,17 @@ def test_no_card_number_leaves(chunk: int) -> None:
 
 def test_no_card_number_leaves_where_lines_are_counted() -> None:
     assert not look("counted", 500)
+
+
+def test_no_card_number_is_traced() -> None:
+    """Of fields side by side a trace tells each by itself: only what stands together is looked for."""
+    found = []
+    with untraced():
+        for number, case in enumerate(cases(f"{SEED} traced", TRACED)):
+            for told in outlets.traced(case.data, outlets.AFTER[number % len(outlets.AFTER)]):
+                if case.told_in(told, closely=True):
+                    found.append(f"{case} in {told}")
+    assert not found, "\n".join(found[:5])
 
 
 @pytest.mark.parametrize(
