@@ -14,8 +14,7 @@ PAN_DIGITS = range(12, 20)
 MASK = "*"
 
 # In texts numbers stand in groups: spaces, dashes and what is shown as a space between two digits do not end
-# a number. Dates and times
-# have dots, slashes and colons: these join only to groups of four digits and more.
+# a number. Dates and times have dots, slashes and colons: these join only to groups of four digits and more.
 _IN_TEXT = re.compile(
     rf"[0-9](?:[ \u00a0\x00-\x09\x0b\x0c\x0e-\x1f-]{{0,2}}[0-9]){{{DIGITS_SHOWN_MAX},}}"
 )
