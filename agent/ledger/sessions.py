@@ -94,9 +94,14 @@ def put(db: apsw.Connection, step: Append, number: int | None, stamp: StampColum
         )
         return db.last_insert_rowid()
     db.execute(
-        "UPDATE session SET evse = ?, state = ?, open = ?, last_n = ?, updated_utc_ms = ?,"
+        "UPDATE session SET evse = ?, state = ?, last_n = ?, updated_utc_ms = ?,"
         " updated_boot_ms = ?, updated_boot = ?, updated_quality = ? WHERE n = ?",
-        (step.evse, event.state, int(step.open), event.n, *stamp, number),
+        (step.evse, event.state, event.n, *stamp, number),
+    )
+    # By itself: naming `open` has the index of open sessions written, also when it stays what it is.
+    db.execute(
+        "UPDATE session SET open = ? WHERE n = ? AND open <> ?",
+        (int(step.open), number, int(step.open)),
     )
     return number
 

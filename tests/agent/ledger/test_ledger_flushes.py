@@ -175,3 +175,17 @@ def test_on_a_full_disk_the_ballast_ends_what_runs_and_nothing_new_begins(tmp_pa
         again = Ledger.open(tmp_path / "ledger.db", STATION)
         assert len(again.events("runs")) == 60
         again.close()
+
+
+def test_a_step_writes_the_pages_that_change_and_no_others(tmp_path: Path) -> None:
+    """Two: the session's and the event's; a new page now and then. An index that is rewritten with each
+    step would be a quarter more wear."""
+    ledger = Ledger.open(tmp_path / "ledger.db", STATION)
+    ledger.append(event("s", 1), evse="E", terminal="t", open=True)
+    before = ledger.log_pages()
+    for n in range(2, 42):
+        ledger.append(event("s", n, note="x" * 100), evse="E", terminal="t", open=True)
+    assert ledger.log_pages() - before < 40 * 3
+    ledger.append(event("s", 42), evse="E", terminal="t", open=False)
+    assert ledger.sessions(open_only=True) == []
+    ledger.close()
