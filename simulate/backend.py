@@ -147,15 +147,14 @@ class Backend:
         self._send(topic, sign(body, key, ACK_TYP).encode("ascii"))
 
     def _renew(self) -> None:
-        self._send_state()
+        self.greet()
         self._loop.call_later(STATE_EVERY_S, self._renew)
 
-    def _send_state(self) -> None:
-        self._send(self.state_topic, json.dumps({"online": True, "time": self.now()}).encode())
-
     def greet(self) -> None:
-        """Retained: sent to whoever subscribes."""
-        self._send_state()
+        """Retained: sent to whoever subscribes; also what a broker repeats at any time."""
+        if self.pipe is not None and self.reachable:
+            told = json.dumps({"online": True, "time": self.now()}).encode()
+            self.pipe.hand_message(self.state_topic, told)
 
     def forget(self) -> None:
         """Restored from a backup of a moment ago: the newest records of each chain are gone."""
@@ -237,7 +236,10 @@ class SimPipe:
         self._backend._loop.call_later(HOP_S, self._hand, self._events.acked, mid, None)
 
     def message(self, topic: str, payload: bytes) -> None:
-        self._backend._loop.call_later(HOP_S, self._hand, self._events.message, topic, payload)
+        self._backend._loop.call_later(HOP_S, self.hand_message, topic, payload)
+
+    def hand_message(self, topic: str, payload: bytes) -> None:
+        self._hand(self._events.message, topic, payload)
 
     def cut(self, trouble: Trouble) -> None:
         self._hand(self._down, trouble)

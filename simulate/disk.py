@@ -133,6 +133,7 @@ class Disk:
         """A disk as it may be found after a cut now; `keep` is the chance that a volatile piece, and
         the name of a file never synced, made it."""
         disk = Disk()
+        disk.full_at = self.full_at
         for name, inode in self.unlinked.items():
             if name not in self.files and rng.random() < 0.5:
                 disk.files[name] = inode.after_cut(rng, keep, torn)

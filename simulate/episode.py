@@ -10,6 +10,7 @@ from typing import Any
 from agent.station.queries import session_from_json
 from agent.station.receipts import receipt_text
 from hil.verify.gather import RECEIPT_COLUMNS
+from simulate.faults import Faults
 from simulate.life import live_all
 from simulate.oracle import LISTED, Told, Verdict, judge
 from simulate.place import Places
@@ -45,10 +46,9 @@ class Episode:
         self.world.verbose = verbose
         self._look_again_s = 0.0
         self._calm_since_s: float | None = None
+        self._unacked: int | None = None
 
     def run(self) -> Result:
-        from simulate.faults import Faults
-
         world, plan = self.world, self.plan
         faults = Faults(world, plan.faults)
         try:
@@ -70,7 +70,7 @@ class Episode:
         finally:
             world.close()
 
-    def _verdict(self, faults: Any) -> Verdict:
+    def _verdict(self, faults: Faults) -> Verdict:
         world = self.world
         world.start()
         life = world.spawn(live_all(world, self.plan.visits))
@@ -80,7 +80,7 @@ class Episode:
         world.trace("world", "peace")
         faults.end_all()
         if not world.run_until(self._peaceful, PEACE_S):
-            return self._restless()
+            return self._restless(faults)
         told = self._ask_all()
         if told is None:
             return _failed("no_answer", "the agent does not answer on its control socket")
@@ -94,21 +94,30 @@ class Episode:
         if now < self._look_again_s:
             return False
         self._look_again_s = now + LOOK_S
-        unacked = world.unacked()
-        if unacked is None or not world.states() <= LISTED:
-            self._calm_since_s = None
+        if not world.ready or not world.states() <= LISTED:
+            self._calm_since_s, self._unacked = None, None
             return False
-        if unacked or world.backend.ask_again():
+        self._look_at_outbox()
+        if self._unacked != 0 or world.backend.ask_again():
             return False
         if self._calm_since_s is None:
             self._calm_since_s = now
         return now - self._calm_since_s >= QUIET_S
 
-    def _restless(self) -> Verdict:
+    def _look_at_outbox(self) -> None:
+        """The answer is for the next look."""
+
+        def heard(answer: dict[str, Any]) -> None:
+            self._unacked = answer["result"]["unacked"] if answer.get("ok") else None
+
+        if self.world.process is not None:
+            self.world.process.ask(heard, "outbox")
+
+    def _restless(self, faults: Faults) -> Verdict:
         told = self._ask_all()
         if told is None:
             return _failed("no_service", f"the agent does not run: {self.world.lines[-1]}")
-        verdict = judge(self.world, told, frozenset())
+        verdict = judge(self.world, told, faults.disturbed())
         uplink = told.status.get("uplink")
         verdict.violations.append(("no_peace", f"{self.world.states()}; uplink {uplink}"))
         return verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # A step of the process that the outside can see, or that survives it. `write`, `sync`: of the ledger's files.
 # Each is met before it has an effect; what comes after it is the moment before the next one.
@@ -26,7 +26,7 @@ NO_SESSION = "none"
 class Kill:
     """Die at the `nth` step of kind `step` that is met while a session is in `state` ("" for any).
     `power`: the board loses its power instead of the process its life. `away_s`: until it starts again.
-    `visit`: not before this visit begins."""
+    `visit`: not before this visit begins. An empty `step` is any."""
 
     visit: int
     state: str
@@ -46,35 +46,46 @@ class Fate:
         self.states = states
         self._waiting = list(kills)
         self._left = kills[0].nth if kills else 0
+        self._seen = False
 
     @property
     def next(self) -> Kill | None:
-        return self._waiting[0] if self._waiting else None
+        """The kill that is waited for, if its visit has begun."""
+        kill = self._waiting[0] if self._waiting else None
+        return None if kill is None or kill.visit > self.visit else kill
 
-    def give_up(self) -> None:
-        """What was planned for visits before this one will not come any more: die at the next step of
-        that kind, whatever the state."""
+    def visit_ended(self, number: int) -> None:
+        """What was planned for this visit will not come any more: die at the next step, whatever it is.
+        Every session has its kill."""
+        while self._waiting and self._waiting[0].visit < number:
+            self._waiting.pop(0)
         kill = self.next
-        if kill is not None and kill.visit < self.visit and kill.state:
-            self._waiting[0] = Kill(kill.visit, "", kill.step, 1, kill.power, kill.away_s)
-            self._left = 1
+        if kill is not None and kill.visit == number:
+            self._loosen(kill, "")
+
+    def _loosen(self, kill: Kill, step: str) -> None:
+        self._waiting[0] = replace(kill, state="", step=step, nth=1)
+        self._left, self._seen = 1, False
 
     def meets(self, step: str) -> Kill | None:
         """The kill that is due before this step, once."""
         self.steps[step] += 1
-        if not self._waiting:
-            return None
-        kill = self._waiting[0]
-        if kill.step != step or kill.visit > self.visit:
+        kill = self.next
+        if kill is None:
             return None
         states = self.states()
-        if kill.state and kill.state not in states:
+        if kill.state and not (kill.state in states or (kill.state == NO_SESSION and not states)):
+            if self._seen:  # it was there and has gone before its steps were through
+                self._loosen(kill, kill.step)
+            return None
+        self._seen = bool(kill.state)
+        if kill.step not in (step, ""):
             return None
         self._left -= 1
         if self._left > 0:
             return None
         self._waiting.pop(0)
-        self._left = self._waiting[0].nth if self._waiting else 0
+        self._left, self._seen = (self._waiting[0].nth if self._waiting else 0), False
         for state in sorted(states) or [NO_SESSION]:
             self.killed[state, step] += 1
         return kill

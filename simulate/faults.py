@@ -2,21 +2,293 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from hil.charger.faults import REPLY_FAULTS
+from hil.charger.faults import Fault as ReplyFault
+from hil.common.control import ControlError
 from simulate.plan import Fault
 from simulate.world import World
+
+End = Callable[[], Any]
+
+# Where the terminal loses its power: PA00P015's commands as hil names them, and steps of a dialogue.
+POINTS = (
+    "reserve:received",
+    "reserve:host_asked",
+    "reserve:result_due",
+    "reserve:result_sent",
+    "reserve:result_answered",
+    "reserve:completed",
+    "capture:received",
+    "capture:host_asked",
+    "capture:result_due",
+    "capture:result_sent",
+    "capture:result_answered",
+    "capture:completed",
+    "cancel:received",
+    "cancel:result_due",
+    "cancel:result_sent",
+    "cancel:result_answered",
+    "cancel:completed",
+    "read_card:received",
+    "enquire:received",
+    "repeat:received",
+    "register:received",
+)
+LINE_FAULTS = (
+    "bad_crc",
+    "gap",
+    "gap_below",
+    "byte_loss",
+    "duplicate",
+    "noise",
+    "lone_dle",
+    "nak",
+    "no_ack",
+    "no_answer",
+    "ignored",
+    "collision",
+    "silent",
+    "lost_result",
+)
+MONEY_COMMANDS = ("reserve", "capture", "cancel")
+# Not now (9B, 9C, A3, E0), aborted (6C), not possible (83), system error (FF), declined (05), no hold (B8).
+REFUSALS = (0x9B, 0x9C, 0xA3, 0xE0, 0x6C, 0x83, 0xFF, 0x05, 0xB8)
+HOST_OFFLINE = (0xA1, 0x9B, 0xA3)
+# What a kind of fault excuses in the end: see simulate.oracle.
+EXCUSES = {
+    "bus": ("meter", "evse"),
+    "meter": ("meter",),
+    "evse": ("evse",),
+    "disk": ("disk",),
+    "clock": ("clock",),
+    "terminal": ("terminal",),
+    "host": ("terminal",),
+    "backend": ("backend",),
+    "broker": ("backend",),
+}
 
 
 class Faults:
     def __init__(self, world: World, faults: tuple[Fault, ...]) -> None:
         self._world = world
         self.begun: list[str] = []
+        self._due: dict[int, list[Fault]] = {}
+        for fault in faults:
+            self._due.setdefault(fault.visit, []).append(fault)
+        self._timers: list[asyncio.TimerHandle] = []
+        self._ends: list[End] = []
+        world.visit_begins = self._visit_begins
 
-    def stop(self) -> None: ...
+    def _visit_begins(self, number: int) -> None:
+        for fault in self._due.pop(number, ()):
+            self._later(fault.after_s, self._begin, fault)
 
-    def end_all(self) -> None: ...
+    def _later(self, after_s: float, what: Callable[..., Any], *given: Any) -> None:
+        self._timers.append(self._world.loop.call_later(after_s, what, *given))
+
+    def _begin(self, fault: Fault) -> None:
+        self.begun.append(fault.kind)
+        self._world.trace("fault", f"{fault.kind} ({fault.amount}) for {fault.for_s:g} s")
+        end: End = getattr(self, f"_{fault.kind}")(fault)
+        self._ends.append(end)
+        self._later(fault.for_s, self._end, fault.kind, end)
+
+    def _end(self, kind: str, end: End) -> None:
+        if end in self._ends:
+            self._ends.remove(end)
+            self._world.trace("fault", f"{kind} ends")
+            end()
+
+    def end_all(self) -> None:
+        """Peace: everything works again, and what never came is dropped."""
+        self._due.clear()
+        self.stop()
+        while self._ends:
+            self._ends.pop()()
+        world = self._world
+        world.charger.heal()
+        world.backend.heal()
+        terminal = world.terminal
+        terminal.faults.clear()
+        terminal.bank.refusals.clear()
+        terminal.points._reboot_at = None
+
+    def stop(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
 
     def disturbed(self) -> frozenset[str]:
-        found = set(self.begun)
+        found = {name for kind in self.begun for name in EXCUSES[kind.partition("_")[0]]}
         if self._world.outages:
             found.add("outage")
         return frozenset(found)
+
+    # --- the terminal -----------------------------------------------------------------------------
+
+    def _terminal_noise(self, fault: Fault) -> End:
+        noise = self._world.terminal_noise
+        noise.permille = 20 + fault.amount % 400
+        return lambda: setattr(noise, "permille", 0)
+
+    def _terminal_reboot(self, fault: Fault) -> End:
+        terminal = self._world.terminal
+        if terminal.powered:
+            terminal.reboot(off_s=0.3 + fault.amount % 15)
+        return _nothing
+
+    def _terminal_off(self, fault: Fault) -> End:
+        world, terminal = self._world, self._world.terminal
+        world.spawn(terminal.power_off())
+        return lambda: world.spawn(_power_on(terminal))
+
+    def _terminal_point(self, fault: Fault) -> End:
+        point = POINTS[fault.amount % len(POINTS)]
+        self._world.trace("fault", f"the terminal will lose its power at {point}")
+        self._world.terminal.verbs.reboot(at=point, off_s=0.3 + fault.amount % 7)
+        return _nothing
+
+    def _terminal_lock(self, fault: Fault) -> End:
+        style = "silent" if fault.amount % 2 else "aborts"
+        self._world.terminal.verbs.lock(for_s=fault.for_s, style=style)
+        return _nothing
+
+    def _terminal_fault(self, fault: Fault) -> End:
+        name = LINE_FAULTS[fault.amount % len(LINE_FAULTS)]
+        faults = self._world.terminal.faults
+        count = -1 if name == "silent" else 1 + fault.amount // 64 % 3
+        self._world.trace("fault", f"{name} x {count}")
+        faults.set(name, count)
+        return lambda: faults.set(name, 0)
+
+    def _terminal_refuses(self, fault: Fault) -> End:
+        command = MONEY_COMMANDS[fault.amount % len(MONEY_COMMANDS)]
+        code = REFUSALS[fault.amount // 8 % len(REFUSALS)]
+        what = fault.what or f"{command} {code:02x} {1 + fault.amount // 64 % 3}"
+        self._world.trace("fault", f"refused: {what}")
+        command, digits, count = what.split()
+        self._world.terminal.verbs.refuse(command, int(digits, 16), int(count))
+        return _nothing
+
+    def _host_offline(self, fault: Fault) -> End:
+        switches = self._world.terminal.switches
+        switches.host_offline = HOST_OFFLINE[fault.amount % len(HOST_OFFLINE)]
+        return lambda: setattr(switches, "host_offline", None)
+
+    def _terminal_unplugged(self, fault: Fault) -> End:
+        self._world.terminal_cable.unplug()
+        return self._world.terminal_cable.replug
+
+    # --- the bus ----------------------------------------------------------------------------------
+
+    def _bus_noise(self, fault: Fault) -> End:
+        noise = self._world.bus_noise
+        noise.permille = 20 + fault.amount % 500
+        return lambda: setattr(noise, "permille", 0)
+
+    def _bus_unplugged(self, fault: Fault) -> End:
+        self._world.bus_cable.unplug()
+        return self._world.bus_cable.replug
+
+    def _meter_fault(self, fault: Fault) -> End:
+        return self._reply_fault("meter", fault)
+
+    def _evse_fault(self, fault: Fault) -> End:
+        return self._reply_fault("evse", fault)
+
+    def _reply_fault(self, device: str, fault: Fault) -> End:
+        connectors = len(self._world.charger.connectors)
+        station = self._world.charger.station(f"{device}{fault.amount // 256 % connectors}")
+        name = REPLY_FAULTS[fault.amount % len(REPLY_FAULTS)]
+        late_ms = (250, 350, 700, 1_200, 3_000)[fault.amount // 16 % 5]
+        count = None if fault.amount // 128 % 2 else 1 + fault.amount // 512 % 4
+        self._world.trace("fault", f"{station.name}: {name} {late_ms} x {count}")
+        made = ReplyFault(name, count, ms=late_ms)
+        station.faults.append(made)
+
+        def end() -> None:
+            if made in station.faults:
+                station.faults.remove(made)
+
+        return end
+
+    def _meter_nan(self, fault: Fault) -> End:
+        meter = self._world.charger.connectors[0].meter
+        meter.nan = True
+        return lambda: setattr(meter, "nan", False)
+
+    # --- broker and back end ----------------------------------------------------------------------
+
+    def _backend_gone(self, fault: Fault) -> End:
+        backend = self._world.backend
+        backend.reachable = False
+        backend.drop()
+        return lambda: setattr(backend, "reachable", True)
+
+    def _backend_cut(self, fault: Fault) -> End:
+        self._world.backend.drop()
+        return _nothing
+
+    def _backend_slow(self, fault: Fault) -> End:
+        backend = self._world.backend
+        backend.ack_delay_s = 1.0 + fault.amount % 90
+        return lambda: setattr(backend, "ack_delay_s", 0.0)
+
+    def _backend_refuses(self, fault: Fault) -> End:
+        backend = self._world.backend
+        backend.refuses = True
+        return lambda: setattr(backend, "refuses", False)
+
+    def _backend_lies(self, fault: Fault) -> End:
+        backend = self._world.backend
+        backend.lies = True
+        return lambda: setattr(backend, "lies", False)
+
+    def _backend_forgets(self, fault: Fault) -> End:
+        self._world.backend.forget()
+        return self._world.backend.forget
+
+    def _broker_drops(self, fault: Fault) -> End:
+        backend = self._world.backend
+        backend.publishes_lost_permille = 300 + fault.amount % 700
+        return lambda: setattr(backend, "publishes_lost_permille", 0)
+
+    # --- the board --------------------------------------------------------------------------------
+
+    def _clock_jump(self, fault: Fault) -> End:
+        world = self._world
+        days = (-400, -1, 0, 1, 30)[fault.amount % 5]
+        world.skew_ms += days * 86_400_000 + (fault.amount - 32_768) * 100
+        return _nothing
+
+    def _clock_lost(self, fault: Fault) -> End:
+        """A power cut; the board comes back without knowing the time."""
+        world = self._world
+        world.clock_set = False
+        world.kill_now(True, 3.0 + fault.amount % 5)
+        return lambda: setattr(world, "clock_set", True)
+
+    def _disk_full(self, fault: Fault) -> End:
+        world = self._world
+        world.disk.full_at = world.disk.used() + fault.amount % 12_000
+        return lambda: setattr(world.disk, "full_at", None)
+
+    def _disk_stall(self, fault: Fault) -> End:
+        world = self._world
+        world.stall_s = float(fault.what or (0.1, 0.6, 2.0, 3.5, 6.0)[fault.amount % 5])
+        return lambda: setattr(world, "stall_s", 0.0)
+
+
+def _nothing() -> None:
+    return None
+
+
+async def _power_on(terminal: Any) -> None:
+    try:
+        terminal.verbs.power_on()
+    except ControlError:
+        return  # somebody did

@@ -143,6 +143,6 @@ async def live_all(world: World, visits: tuple[Visit, ...]) -> None:
             world.fate.visit = max(world.fate.visit, number)
             world.visit_begins(number)
             await Driver(world, visit).live()
-            world.fate.give_up()
+            world.fate.visit_ended(number)
 
     await asyncio.gather(*(lane(those) for those in lanes.values()))

@@ -121,7 +121,12 @@ def _energy(world: World, told: Told) -> Iterator[Any]:
     """Each meter's truth against the sessions on it, register after register."""
     world.charger.look()
     for connector in world.charger.connectors:
-        sessions = [s for s in told.sessions if s["evse"] == connector.name]
+        # In the order of the register: the wall clock may have jumped.
+        sessions = [
+            s | {"started": f"{s['end_wh'] or 0:012}"}
+            for s in told.sessions
+            if s["evse"] == connector.name
+        ]
         truth = Truth(START_WH, connector.plant.energy_mwh)
         alone = Evidence([], [], sessions, {}, {world.place.tariff.id: world.place.tariff}, {})
         alone.truth = truth

@@ -125,7 +125,7 @@ class SimTerminal(Simulator):
             ledger=NOWHERE,
             tid=tid,
             password=PASSWORD,
-            speed=2.0,
+            speed=1.0,
             settings=settings,
             seed=seed,
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.ports import LineSpec
 from agent.values import Quality
-from simulate.backend import Backend
+from simulate.backend import CUT, Backend
 from simulate.cable import Cable, Noise
 from simulate.charger import make_charger
 from simulate.disk import Disk
@@ -53,6 +53,7 @@ class World:
         self.process: Process | None = None
         self.starts = self.power_cuts = self.starts_failed = 0
         self._corpse: Kill | None = None
+        self._ready = False
         self.outages: list[tuple[int, int]] = []
         self.violations: list[tuple[str, str]] = []
         # Clocks
@@ -114,6 +115,7 @@ class World:
         assert self.board.vfs is not None
         self.board.vfs.disk = self.disk
         self.starts += 1
+        self._ready = False
         self.trace("board", f"start {self.starts}")
         self.process = Process(
             self.time,
@@ -203,24 +205,34 @@ class World:
         keeper = getattr(station, "keeper", None)
         return set() if keeper is None else {str(s.state) for s in keeper.sessions.values()}
 
-    def unacked(self) -> int | None:
-        """Records that the back end has not acknowledged; None while nobody can tell."""
-        station = None if self.process is None else self.process.station
-        parts = getattr(station, "parts", None)
-        told = None if parts is None else parts.uplink.status()["unacked"]
-        return told if isinstance(told, int) else None
+    @property
+    def ready(self) -> bool:
+        """The agent has said so in this life."""
+        return self.process is not None and self._ready
 
     def _log(self, event: str, level: str, **values: Any) -> None:
         line = {"event": event, "level": level, "at_ms": self.time.ms, **values}
         if len(self.logs) < LOG_LINES_MAX:
             self.logs.append(line)
+        self._ready = self._ready or event == "station_ready"
         if event == "session":
+            self._poke(str(values["state"]))
             self.trace("agent", f"{values['session']} {values['event_name']} -> {values['state']}")
         elif level in ("warning", "error") or (self.verbose and event != "zvt_command"):
             told = " ".join(f"{k}={v}" for k, v in values.items())
             self.trace("agent", f"{level} {event} {told}")
         elif self.verbose:
             self.trace("agent", f"zvt {values.get('command')} {values.get('outcome')}")
+
+    def _poke(self, state: str) -> None:
+        """Messages come and go seldom; a kill that waits for one in this state gets one."""
+        kill, pipe = self.fate.next, self.backend.pipe
+        if kill is None or kill.state != state or pipe is None:
+            return
+        if kill.step == "mqtt_receive":
+            self.loop.call_soon(self.backend.greet)
+        elif kill.step == "mqtt_send":
+            self.loop.call_soon(pipe.cut, CUT)  # it comes back with its birth
 
     def trace(self, who: str, what: str) -> None:
         self.lines.append((self.time.ms, who, what))

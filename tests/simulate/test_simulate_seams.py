@@ -6,8 +6,8 @@ from typing import Any
 
 from simulate import shipped
 from simulate.episode import Episode
+from simulate.make import Menu, make_plan
 from simulate.place import Places
-from simulate.plan import Menu, make_plan
 from simulate.seams import REPLACED, Board, installed, our_modules
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from simulate.make import Menu, make_plan
 from simulate.place import Variant
-from simulate.plan import Menu, Plan, Visit, make_plan
+from simulate.plan import Plan, Visit
 
 CALM = Menu(faults=(), kills=False)
 
@@ -73,3 +74,17 @@ def test_who_never_taps_gets_no_energy(rig: Any) -> None:
     episode = rig.episode(one(order="no_tap"))
     assert episode.run().verdict.sessions == 0
     assert episode.world.charger.connectors[0].plant.energy_mwh == 0
+
+
+@pytest.mark.parametrize("seed", range(100, 112))
+def test_kills_and_power_cuts_leave_no_mark(rig: Any, seed: int) -> None:
+    result = rig.run(make_plan(seed, Menu(faults=(), calm_permille=0)))
+    assert result.verdict.violations == []
+    assert sum(result.killed.values()) >= len(make_plan(seed, Menu()).visits)
+
+
+def test_a_seed_with_kills_and_faults_replays_to_the_letter(rig: Any) -> None:
+    plan = make_plan(7, Menu(calm_permille=0))
+    first, again = rig.run(plan, True), rig.run(plan, True)
+    assert first.lines == again.lines
+    assert first.starts > 1

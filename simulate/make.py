@@ -1,0 +1,118 @@
+"""Plans from seeds."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from simulate.fate import Kill
+from simulate.kills import aim
+from simulate.place import Variant
+from simulate.plan import Fault, Plan, Visit
+
+CARDS = ("visa", "mastercard", "girocard", "amex", "phone", "maestro")
+BAD_CARDS = ("decline", "expired", "no_credit", "pin", "unreadable", "rfid")
+# Chances are weights: what ends in a capture more often than what does not.
+ORDERS = ("plug_first",) * 6 + ("tap_first",) * 5 + ("no_plug",) + ("no_tap",)
+ENDS = (
+    ("unplug",) * 4 + ("tap",) * 4 + ("control", "estop", "limit", "full", "other_card", "sigterm")
+)
+EARLY = ("",) * 12 + ("unplug", "tap")
+VARIANTS = (
+    Variant(),
+    Variant(),
+    Variant(start="plug"),
+    Variant(connectors=2),
+    Variant(partial="release"),
+    Variant(on_sigterm="hand_over"),
+    Variant(resume_s=5),
+)
+FAULTS = (
+    "terminal_noise",
+    "bus_noise",
+    "terminal_reboot",
+    "terminal_lock",
+    "terminal_off",
+    "terminal_point",
+    "terminal_fault",
+    "terminal_refuses",
+    "host_offline",
+    "terminal_unplugged",
+    "bus_unplugged",
+    "meter_fault",
+    "meter_nan",
+    "evse_fault",
+    "backend_gone",
+    "backend_cut",
+    "backend_slow",
+    "backend_refuses",
+    "backend_lies",
+    "backend_forgets",
+    "broker_drops",
+    "clock_jump",
+    "clock_lost",
+    "disk_full",
+    "disk_stall",
+)
+
+
+@dataclass(slots=True)
+class Menu:
+    """Which kinds of trouble a run may have; tests and planted bugs narrow it."""
+
+    faults: tuple[str, ...] = FAULTS
+    kills: bool = True
+    cuts: bool = True
+    visits: tuple[int, int] = (1, 4)
+    variants: tuple[Variant, ...] = VARIANTS
+    calm_permille: int = 50
+    faults_most: int = 3
+
+
+def make_plan(seed: int, menu: Menu) -> Plan:
+    rng = random.Random(seed)
+    variant = rng.choice(menu.variants)
+    visits = [_visit(rng, variant) for _ in range(rng.randint(*menu.visits))]
+    calm = rng.randrange(1000) < menu.calm_permille
+    faults: list[Fault] = []
+    kills: list[Kill] = []
+    if menu.faults and not calm:
+        for _ in range(rng.choice((0, 1, 1, 2, menu.faults_most))):
+            faults.append(_fault(rng, menu, len(visits)))
+    if menu.kills and not calm:
+        for n, visit in enumerate(visits):
+            # A prime apart, so that neighbouring seeds and visits meet different pairs.
+            aimed = aim(seed + 7919 * n, n + 1, visit, rng, menu.cuts)
+            visits[n] = aimed.visit
+            kills += aimed.kills
+            faults += aimed.faults
+    return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills))
+
+
+def _visit(rng: random.Random, variant: Variant) -> Visit:
+    card = rng.choice(CARDS)
+    if rng.randrange(12) == 0:
+        card = rng.choice(BAD_CARDS)
+    if rng.randrange(8) == 0:
+        card = "low"
+    return Visit(
+        connector=rng.randrange(variant.connectors),
+        card=card,
+        order=rng.choice(ORDERS),
+        end=rng.choice(ENDS),
+        load_w=rng.choice((3_700, 11_000, 22_000)),
+        charge_s=rng.choice((2.0, 6.0, 15.0, 25.0, 45.0)),
+        gap_s=rng.choice((1.0, 3.0, 8.0)),
+        early=rng.choice(EARLY),
+        stray_tap=rng.choice(("", "", "", "", "visa2", "same")),
+    )
+
+
+def _fault(rng: random.Random, menu: Menu, visits: int) -> Fault:
+    return Fault(
+        kind=rng.choice(menu.faults),
+        visit=rng.randint(1, visits),
+        after_s=rng.choice((0.0, 2.0, 5.0, 9.0, 14.0, 20.0, 40.0)) + rng.random(),
+        for_s=rng.choice((1.0, 4.0, 12.0, 30.0, 75.0)),
+        amount=rng.randrange(1 << 16),
+    )
