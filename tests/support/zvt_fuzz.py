@@ -35,14 +35,13 @@ from drivers.terminal.zvt.outcomes import (
     is_of_a_card,
     is_of_the_day,
 )
-from drivers.terminal.zvt.phases import HELD_MAX
+from drivers.terminal.zvt.phases import ANSWERS_MAX, HELD_MAX
 from drivers.terminal.zvt.primitives import Malformed
 from drivers.terminal.zvt.sequences import SEQUENCES
 from drivers.terminal.zvt.tcp_link import StreamLink
 
 AFTER = (None, "0501", "0fa1", "0600", "0622", "0650", "06e1", "0814")
 DEPTH_MAX = 10  # of what a message holds; its reader stops at eight
-QUEUE_MAX = 16  # answers that wait for a link; a terminal waits for each of them
 ROUNDS_MAX = 20_000  # of timers, until a dialogue that nobody talks to is over
 POSITIVE = (b"\x80\x00", b"\x84\x00")
 
@@ -333,7 +332,7 @@ class Talk:
         positive = sum(1 for apdu in self.said if apdu[:2] in POSITIVE)
         if not self.decided:
             check(positive <= self.allowed, "a booking is confirmed that nobody has decided on")
-        check(len(self.dialogue._queue) <= QUEUE_MAX, "answers pile up")
+        check(len(self.dialogue._queue) <= ANSWERS_MAX, "answers pile up")
         check(len(self.dialogue._held) <= HELD_MAX + 1, "messages pile up")
 
     def take(self, events: list[DialogueEvent]) -> None:
@@ -429,7 +428,7 @@ def dialogue(data: bytes) -> None:
 
 def _step(talk: Talk, script: Script, word: int) -> None:
     if word < 0x80:
-        if not talk.tcp:
+        if not talk.tcp and word < 0x60:
             talk.feed(b"\x06")
         talk.say(SAID[word % len(SAID)])
     elif word < 0x90:

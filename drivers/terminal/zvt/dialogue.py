@@ -35,6 +35,7 @@ from drivers.terminal.zvt.phases import (
     ABORT_ANSWER_MS,
     ABORTS_MAX,
     ANSWER_MS,
+    ANSWERS_MAX,
     DECIDE_MS,
     ENDED,
     HELD_MAX,
@@ -202,10 +203,10 @@ class Dialogue:
             # Both sent at once (PA00P016, collision): the terminal's word goes first.
             self._link.withdraw()
             self._collided = True
-        if self._link.busy:
-            self._queue.append(data)
-        else:
+        if not self._link.busy:
             self._link.send(data, now)
+        elif len(self._queue) < ANSWERS_MAX:
+            self._queue.append(data)
 
     def _try_abort(self, now: int) -> None:
         free = not self._link.busy and not self._link.receiving

@@ -27,6 +27,9 @@ ABORT_ANSWER_MS = 1_000  # a late answer to an abort that collided comes at once
 ABORTS_MAX = 3
 # Messages while evidence is being stored; a terminal that waits for its answer sends none.
 HELD_MAX = 8
+# Answers that wait for the link. A terminal waits for each of them; one that talks on without is out of step,
+# and what is not answered it says again or gives up.
+ANSWERS_MAX = 8
 
 
 class At(Enum):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fuzz import run as fuzz_run
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -26,9 +26,12 @@ from drivers.terminal.zvt.answers import POSITIVE
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.dialogue import Dialogue
 from drivers.terminal.zvt.outcomes import Disputed
+from drivers.terminal.zvt.phases import ANSWERS_MAX
 from drivers.terminal.zvt.sequences import SEQUENCES
 
 SCRIPTS = 3_000
+# A failure explained in full takes longer than a test may.
+BRIEF = [phase for phase in Phase if phase is not Phase.explain]
 
 
 def scripts(name: str, count: int) -> list[bytes]:
@@ -147,7 +150,7 @@ def test_a_dialogue_of_each_sequence(name: str) -> None:
     machine = type("OneSequence", (DialogueMachine,), {"name": name})
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=15, stateful_step_count=20, deadline=None),
+        settings=settings(max_examples=15, stateful_step_count=20, deadline=None, phases=BRIEF),
     )
 
 
@@ -168,6 +171,14 @@ def test_a_card_result_that_cannot_be_read_is_not_confirmed() -> None:
     talk = Words(READ, "read_card").pt(OK, UNREADABLE)
     assert talk.answers == [NO]
     assert isinstance(talk.outcome, Disputed)
+
+
+def test_answers_do_not_pile_up_before_the_command_is_acknowledged() -> None:
+    talk = Talk("status", tcp=False)
+    for number in range(10 * ANSWERS_MAX):
+        talk.say(message("04ff", bytes([number])))
+    assert len(talk.dialogue._queue) == ANSWERS_MAX
+    talk.end()
 
 
 # --- Can it fail? ---------------------------------------------------------------------------------
