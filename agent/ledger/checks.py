@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Mapping
 
 from agent.ledger.errors import LedgerError
 from agent.ledger.rows import EventRow, Head, RecordRow, UpkeepRow
 from agent.ledger.schema import EVENTS_PER_SESSION
-from agent.trust import card_like, jws, plain
+from agent.trust import card_like, plain
 from agent.trust.chain import record_hash
 
 # An event tells one step; 16 KiB is ten times the largest, a receipt's facts.
@@ -79,10 +81,9 @@ def record_follows(record: RecordRow, head: Head, station: str, session_id: str)
         )
     if record.session_id not in (None, session_id):
         raise LedgerError("LED-011", f"{where} is of another session than its event")
-    try:
-        body = jws.parse(record.jws, jws.RECORD_TYP).unchecked_body()
-    except jws.JwsRefused as error:
-        raise LedgerError("LED-011", f"{where} is no signed record: {error.text}") from None
+    body = _frame_of(record.jws)
+    if body is None:
+        raise LedgerError("LED-011", f"{where} is no signed record")
     if record_hash(record.jws) != record.hash:
         raise LedgerError("LED-011", f"{where}: its hash is not that of its text")
     expected = {
@@ -94,3 +95,16 @@ def record_follows(record: RecordRow, head: Head, station: str, session_id: str)
     }
     if wrong := [name for name, value in expected.items() if body.get(name) != value]:
         raise LedgerError("LED-011", f"{where}: its signed {', '.join(wrong)} is not as expected")
+
+
+def _frame_of(text: str) -> dict[str, object] | None:
+    """What a record says, read as any JSON: that it is plain was seen to when it was signed a moment ago,
+    and a strict reading costs as much as the flush."""
+    parts = text.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        body = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None

@@ -175,13 +175,17 @@ class Ledger(Reading):
             data = checks.event_text(event)
             number, last_n, terminal = sessions.find(self._db, event.session_id)
             checks.follows(event, last_n, terminal, step.terminal)
-            if record is not None:
-                checks.record_follows(record, self.head(), self.station, event.session_id)
+            chain = None if record is None else self._chain()
+            if record is not None and chain is not None:
+                head = self._head_of(chain)
+                checks.record_follows(record, head, self.station, event.session_id)
         except LedgerError as refused:
             return refused
         stamp = sessions.stamp_columns(self._db, event.stamp)
         number = sessions.put(self._db, step, number, stamp)
-        key = None if record is None else self._new_record(record, number, stamp)
+        key = None
+        if record is not None and chain is not None:
+            key = self._new_record(chain.base + record.seq, record, number, stamp)
         sessions.put_event(self._db, event, data, number, stamp, key)
         if step.card_mac is not None:
             self._db.execute(
@@ -191,8 +195,9 @@ class Ledger(Reading):
             )
         return None
 
-    def _new_record(self, record: RecordRow, session: int, stamp: tuple[int, int, int, str]) -> int:
-        key = self._chain().base + record.seq
+    def _new_record(
+        self, key: int, record: RecordRow, session: int, stamp: sessions.StampColumns
+    ) -> int:
         owner = session if record.session_id is not None else None
         self._db.execute(
             "INSERT INTO record(id, type, session, utc_ms, boot_ms, boot, quality, hash, jws)"

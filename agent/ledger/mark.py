@@ -67,12 +67,28 @@ def missing_commits(db: apsw.Connection, path: Path) -> str | None:
             return f"its log {path.name}-wal is gone" if up_to_date(db) else None
         header = wal.header_of(_reader(log)(0, wal.HEADER))
         if header is None:
-            return f"its log {path.name}-wal is destroyed" if up_to_date(db) else None
+            lost = up_to_date(db) and _holds_more(path, _reader(log))
+            return f"its log {path.name}-wal is destroyed" if lost else None
         valid, _ = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
         beyond = wal.answered_beyond(_reader(log), header, valid)
         return None if beyond is None else f"its log is damaged behind frame {valid} of {beyond}"
     finally:
         log.xClose()
+
+
+def _holds_more(path: Path, read_log: wal.Read) -> bool:
+    """Whether the log without a header has pages that the file has not. A process that ends while it begins
+    the log anew tears the header, too; then everything behind it was in the file before."""
+    pages = wal.committed_pages(read_log)
+    file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_MAIN_DB, 0])
+    try:
+        read = _reader(file)
+        return not pages or any(
+            read_log(at, wal.PAGE_SIZE) != read((page - 1) * wal.PAGE_SIZE, wal.PAGE_SIZE)
+            for page, at in pages.items()
+        )
+    finally:
+        file.xClose()
 
 
 def _open_log(path: Path) -> apsw.VFSFile | None:

@@ -28,9 +28,8 @@ from agent.ledger.errors import (
     LedgerMissing,
 )
 from agent.ledger.schema import APPLICATION_ID, MIGRATIONS, READABLE_BY
+from agent.ledger.wal import PAGE_SIZE
 
-# 1 KiB pages: a commit of a short event writes a third fewer bytes to flash than with 4 KiB.
-PAGE_SIZE = 1024
 # Cache of 256 KiB (negative means KiB): the working set is a few sessions.
 CACHE_KIB = 256
 # The log may grow to 4 MiB before a commit must move it into the file; idle moments do it earlier.

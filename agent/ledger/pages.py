@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 from agent.ledger import wal
-from agent.ledger.open import PAGE_SIZE
+from agent.ledger.wal import PAGE_SIZE
 
 Value: TypeAlias = "int | str | bytes | None"
 Row: TypeAlias = tuple[Value, ...]

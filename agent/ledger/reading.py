@@ -31,10 +31,12 @@ class Reading(Core):
     def head(self) -> Head:
         """The newest record of the current chain."""
         with self._guard():
-            chain = self._chain()
-            digest = outbox.hash_at(self._db, chain, chain.head_seq)
-            assert digest is not None
-            return Head(chain.id, chain.head_seq, digest)
+            return self._head_of(self._chain())
+
+    def _head_of(self, chain: outbox.Chain) -> Head:
+        digest = outbox.hash_at(self._db, chain, chain.head_seq)
+        assert digest is not None
+        return Head(chain.id, chain.head_seq, digest)
 
     def records(self, from_seq: int, limit: int, chain: str | None = None) -> list[RecordRow]:
         """Records from number `from_seq` on, of the current chain unless another is named."""

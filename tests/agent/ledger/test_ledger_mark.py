@@ -89,6 +89,20 @@ def test_a_destroyed_header_hides_every_commit_of_the_log(path: Path) -> None:
         Ledger.open(path, STATION)
 
 
+def test_a_header_that_was_torn_when_the_log_began_anew_hides_nothing(path: Path) -> None:
+    """Everything behind it is in the file: the checkpoint came first."""
+    ledger = Ledger.open(path, STATION)
+    fill(ledger, 5)
+    ledger.checkpoint()
+    crash(ledger)
+    log = bytearray(log_of(path).read_bytes())
+    log[16:32] = random.Random(1).randbytes(16)
+    log_of(path).write_bytes(log)
+    again = Ledger.open(path, STATION)
+    assert again.head().seq == 5
+    again.close()
+
+
 def test_a_frame_that_is_damaged_hides_what_was_written_on_top_of_it(path: Path) -> None:
     """SQLite itself says nothing: it believes the log up to that frame."""
     seed = random.randrange(2**32)

@@ -196,6 +196,19 @@ def test_commits_of_the_log_are_salvaged_too(path: Path) -> None:
     ledger.close()
 
 
+def test_commits_of_a_log_without_its_header_are_salvaged_too(path: Path) -> None:
+    ledger = busy(path)
+    crash(ledger)
+    with log_of(path).open("r+b") as file:
+        file.write(bytes(32))
+    with pytest.raises(LedgerDamaged, match=r"LED-016.*destroyed"):
+        Ledger.open(path, STATION)
+    ledger, _ = rescued(path)
+    assert len(ledger.records(1, 1000, "c" * 32)) == PAST + 1
+    assert len(ledger.events("charging")) == 5
+    ledger.close()
+
+
 def test_a_session_whose_row_is_lost_is_found_by_its_events_and_records(path: Path) -> None:
     ledger = busy(path)
     rows = pages_of(ledger, "session")
