@@ -50,6 +50,7 @@ class E(StrEnum):
     RAISE_FOUND = "raise_found"  # total_minor, result: by asking
     RAISE_ABSENT = "raise_absent"  # why: the hold stands as it was
     FOREIGN = "foreign"  # terminal, terminal_id?, currency, hold: a hold that no session explains
+    LIMITED = "limited"  # by (driver, back_end), max_cost_minor?, max_energy_wh?, max_time_s?
     AWAY = "away"  # why: another terminal is connected than the one that has the hold
     CLOSED_BY_HAND = (
         "closed_by_hand"  # how (paid, written_off), note: a person takes it off the list

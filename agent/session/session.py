@@ -46,6 +46,8 @@ class Session:
     raises: int = 0
     raise_refs: tuple[tuple[int, int | None], ...] = ()  # (receipt, trace) of those that are done
     raise_over: bool = False  # no further try
+    # what the driver and the back end limit it to (limits.py): kind -> value, by who set it
+    limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     # energy and time
     meter_serial: str | None = None
     meter_model: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.session.limits import binding
 from agent.session.records import iso_utc
 from agent.session.session import Session
 from agent.session.states import S
@@ -42,6 +43,7 @@ def summary(s: Session) -> dict[str, object]:
         "closed_minor": s.closed_minor,
         "increments": s.raises,
         "payment": s.payment or _PAYMENT_WORD.get(s.state, "held"),
+        "limits": binding(s),
         "stop_reason": s.stop_reason,
         "tariff_id": s.tariff_id,
         "record_seq": s.record_seq,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from transitions import EventData, Machine, MachineError
 
-from agent.session import acts, raises
+from agent.session import acts, limits, raises
 from agent.session.events import E, Event
 from agent.session.session import Session, accounted
 from agent.session.states import BEFORE_ENERGY, OWED, Effect, S
@@ -167,6 +167,9 @@ SETTLEMENT: tuple[Row, ...] = (
     Row(E.CONFIRMED, S.UNRESOLVED, S.SETTLED, acts.released, acts.unknown_release),
 )
 
+# What a driver or the back end sets binds while energy may still flow.
+LIMITS = _stay_when(E.LIMITED, sorted(limits.TAKES_LIMITS), limits.limited, limits.changes)
+
 # What stays listed: holds at a terminal that was exchanged, holds of nobody here, and the word of a person.
 LISTED: tuple[Row, ...] = (
     *(
@@ -195,7 +198,15 @@ _KEPT = (
     S.UNRESOLVED,
 )
 
-TABLE: tuple[Row, ...] = (*HOLD, *ENERGY, *RAISE, *SETTLEMENT, *LISTED, *_stay(E.RESTARTED, _KEPT))
+TABLE: tuple[Row, ...] = (
+    *HOLD,
+    *ENERGY,
+    *RAISE,
+    *LIMITS,
+    *SETTLEMENT,
+    *LISTED,
+    *_stay(E.RESTARTED, _KEPT),
+)
 
 
 @dataclass

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from agent.ports import Evse, EvseSnapshot, EvseState, Meter
 from agent.session import E, S, Session, energy_allowed
 from agent.session.acts import usage_at
+from agent.session.limits import cost_reason
 from agent.session.states import BEFORE_ENERGY
 from agent.station.context import Context
-from agent.station.limit import Limit
+from agent.station.limit import Limit, limit_reached
 from agent.station.meter_ends import MeterEnds
 from agent.station.register import READ_SLACK_MS, Health, Register
 from agent.station.release import Release
@@ -289,7 +290,8 @@ class ChargePoint:
         self._meter_answers = self.reading.ok
         if fell_silent:
             await self._save(session)
-        reason = self._reason_to_stop()
+        good = self.register.good
+        reason = self._reason_to_stop() or limit_reached(session, good, self._clock.stamp())
         if reason:
             await self._order_stop(session, {"reason": reason})
         else:
@@ -324,10 +326,10 @@ class ChargePoint:
         good = self.register.good
         if good is None or good.energy_import_wh is None or session.begin_wh is None:
             return
-        now = self._clock.stamp()
+        now, wh = self._clock.stamp(), good.energy_import_wh
         found = self._limit.ask(session, good, now)
         if found.reached:
-            data = {"reason": "limit", "energy_wh": good.energy_import_wh, "margin": found.json()}
+            data = {"reason": cost_reason(session), "energy_wh": wh, "margin": found.json()}
             await self._order_stop(session, data)
             return
         more = self._top_up.wanted(session, good, now)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from agent.session import Session
 from agent.session.acts import usage_at
+from agent.session.limits import reached, spendable_minor
 from agent.station.register import MARGIN_PERCENT, METER_STEP_WH
 from agent.tariff import Tariff, Usage
-from agent.tariff.limit import Headroom, headroom, limit_reached
+from agent.tariff import limit as tariff_limit
+from agent.tariff.limit import Headroom, headroom
 from agent.values import Reading, Stamp
 
 # From one question to the next: a poll, the bus with a lost reply and its quarantine, a commit. What the
@@ -20,6 +22,15 @@ TURN_MS = 4_000
 STOP_MS = 7_000
 
 
+def limit_reached(session: Session, good: Reading | None, now: Stamp) -> str:
+    """Why a limit of energy or time stops the session; empty while none does. Without a margin: what flows
+    until the contactor opens comes on top."""
+    if session.begin_wh is None:
+        return ""
+    register_wh = (good and good.energy_import_wh) or 0
+    return reached(session, max(register_wh, session.last_wh or 0) - session.begin_wh, now)
+
+
 class Limit:
     def __init__(self, tariff: Tariff, max_power_w: int) -> None:
         self._tariff = tariff
@@ -28,7 +39,8 @@ class Limit:
         self._turn_ms = TURN_MS
 
     def ask(self, session: Session, good: Reading, now: Stamp) -> Headroom:
-        """How far the session is from its hold at worst, from the last good reading."""
+        """How far the session is at worst from its hold, or from a lower limit of its cost, by the last
+        good reading."""
         if self._asked_ms is not None:
             self._turn_ms = max(TURN_MS, now.boot_ms - self._asked_ms)
         self._asked_ms = now.boot_ms
@@ -38,7 +50,7 @@ class Limit:
         return headroom(
             self._tariff,
             Usage(energy_wh=wh - begin_wh, charging_ms=charging_ms, idle_ms=idle_ms),
-            session.held_minor or 0,
+            spendable_minor(session),
             max_power_w=self._power_w,
             reaction_ms=age_ms + self._turn_ms + STOP_MS,
             meter_step_wh=METER_STEP_WH,
@@ -51,7 +63,7 @@ class Limit:
         begin_wh, wh = session.begin_wh or 0, max(good.energy_import_wh or 0, session.last_wh or 0)
         charging_ms, idle_ms = usage_at(session, now)
         age_ms = max(0, now.boot_ms - good.boot_ms)
-        return limit_reached(
+        return tariff_limit.limit_reached(
             self._tariff,
             Usage(energy_wh=wh - begin_wh, charging_ms=charging_ms, idle_ms=idle_ms),
             session.held_minor or 0,

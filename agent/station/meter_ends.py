@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.session import E, S, Session
+from agent.session.limits import cost_reason, spendable_minor
 from agent.station.context import Context
 from agent.station.limit import Limit
 from agent.station.register import Register
@@ -25,8 +26,9 @@ class MeterEnds:
         session = self._keeper.sessions.get(session_id)
         if session is None or session.state is not S.BEGINNING:
             return
-        if not self._limit.covers_start(session.held_minor or 0):
-            why = "the approved amount is too small to charge"
+        if not self._limit.covers_start(spendable_minor(session)):
+            small = "approved amount" if cost_reason(session) == "limit" else "cost limit"
+            why = f"the {small} is too small to charge"
             await self._keeper.tell(session_id, E.BEGIN_FAILED, {"why": why})
             return
         reading = await self._register.confirmed()

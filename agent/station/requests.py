@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.session import E, energy_allowed
+from agent.session import E, Event, energy_allowed
+from agent.session.limits import KINDS, TAKES_LIMITS, asked, binding, changes
 from agent.station import queries
 from agent.station.control import ControlRefused, Handler
 from agent.station.terminal_requests import TerminalRequests
@@ -31,6 +32,7 @@ class Requests:
             "outbox": self.outbox,
             "records": self.records,
             "stop": self.stop,
+            "limit": self.limit,
             "meter_read": self.meter_read,
             **TerminalRequests(station).handlers,
         }
@@ -98,6 +100,33 @@ class Requests:
                 f"STA-018: session {session.id} is {session.state}; there is nothing to stop"
             )
         return {"session": session.id, "state": str(step.session.state)}
+
+    async def limit(self, request: Mapping[str, Any]) -> Any:
+        """Limit a session by cost, energy or time, for its driver or for the back end. Asked again with the
+        same values it changes nothing. Answers what binds now."""
+        keeper, session_id = self._station.keeper, str(request["session"])
+        try:
+            data = asked(request)
+        except ValueError as error:
+            raise ControlRefused(f"STA-050: {error}") from None
+        session = keeper.sessions.get(session_id)
+        if session is None:
+            raise _no_session(session_id)
+        if session.state not in TAKES_LIMITS:
+            raise ControlRefused(
+                f"STA-050: session {session_id} is {session.state}; expected one whose energy may still flow"
+            )
+        event = Event(E.LIMITED, self._station.clock.stamp(), data)
+        changed = changes(session, event)
+        if changed:
+            step = await keeper.tell(session_id, E.LIMITED, data)
+            session, changed = step.session, step.taken
+        return {
+            "session": session_id,
+            "changed": changed,
+            "limits": binding(session),
+            "supported": list(KINDS),
+        }
 
     async def meter_read(self, request: Mapping[str, Any]) -> Any:
         point = self._station.parts.points.get(str(request.get("evse", "")))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.session import Session
+from agent.session.limits import COST, binding
 from agent.station.limit import Limit
 from agent.values import Reading, Stamp
 
@@ -36,7 +37,8 @@ class TopUp:
         rules = self._rules.get(session.terminal)
         if rules is None or session.raising or session.raise_over or session.raises >= rules.count:
             return None
-        add_minor = min(rules.step_minor, rules.most_minor - (session.held_minor or 0))
+        most_minor = min(rules.most_minor, binding(session).get(COST, rules.most_minor))
+        add_minor = min(rules.step_minor, most_minor - (session.held_minor or 0))
         if add_minor <= 0 or self._just_tried(session, now):
             return None
         short = self._limit.short_of_time(session, good, now, LEAD_MS)

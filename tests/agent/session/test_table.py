@@ -165,6 +165,12 @@ TOLD_OF_A_RAISE = (
 )
 for _state in ("starting", "charging", "suspended"):
     MATRIX[_state] |= {"raise": _state}
+# A limit binds while energy may still flow.
+for _state in (
+    *("authorizing", "approved", "hold_unclear", "held"),
+    *("beginning", "starting", "charging", "suspended"),
+):
+    MATRIX[_state] |= {"limited": _state}
 for _state in ("starting", "charging", "suspended", "stopping", "ending"):
     MATRIX[_state] |= dict.fromkeys(TOLD_OF_A_RAISE, _state)
 
