@@ -207,7 +207,7 @@ def test_any_words_in_any_order(kind: tuple[Apdu, str], script: list[str | int])
             talk.abort()
         else:
             talk.pt(deed)
-    talk.wait(phases.DIALOGUE_MS_MAX + phases.LAST_ANSWER_MS)
+    talk.wait(SEQUENCES[kind[1]].longest_ms + phases.LAST_ANSWER_MS)
     assert talk.dialogue.over
     assert len([e for e in talk.events if isinstance(e, Evidence)]) <= 1
     assert len(talk.events) - len([e for e in talk.events if isinstance(e, Evidence)]) == 1
