@@ -31,6 +31,9 @@ from drivers.terminal.zvt.profile import Profile
 from drivers.terminal.zvt.sequences import SEQUENCES
 from drivers.terminal.zvt.turns import Crowded, Rank, Turnstile
 
+# What another terminal made is what they are for.
+MADE_ELSEWHERE = frozenset({"release_foreign"})
+
 # The amount a result tells -> the amount the evidence is about. None: not told.
 Amount = Callable[[Money | None], Money | None]
 
@@ -147,13 +150,24 @@ class Bookings:
         if booking.name == "end_of_day":
             return day.evidence(apdu, currency, tid)
         found = results.evidence(apdu, currency, tid, booking.ref)
-        if found is None:
+        if found is None or _is_strange(found, booking):
             return None
         amount = booking.amount(found.amount)
         if amount is not None and amount.amount_minor < 0:
             amount = None
         found = replace(found, amount=amount)
         return with_aid(found, self._profile)
+
+
+def _is_strange(found: Evidence, booking: Booking) -> bool:
+    """Whether another terminal than the one that made the hold has booked something. Receipt numbers are
+    the same at all of them: there it is somebody else's hold (a terminal that was swapped while its
+    connection was idle). Refused, it is taken back."""
+    made_at = (
+        "" if booking.ref is None or booking.name in MADE_ELSEWHERE else booking.ref.terminal_id
+    )
+    told = found.ref.terminal_id
+    return bool(made_at and told) and made_at != told
 
 
 def with_aid(found: Evidence, profile: Profile) -> Evidence:

@@ -347,3 +347,24 @@ def test_a_day_against_the_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [kind for kind, _ in s.booked()].count("end_of_day") <= 1
 
     tell(story, monkeypatch)
+
+
+@pytest.mark.parametrize("verb", ["capture", "release"])
+@pytest.mark.parametrize("tid", ["11112222", "52523535"])
+def test_a_terminal_that_did_not_make_the_hold_books_nothing(run: Any, verb: str, tid: str) -> None:
+    """Swapped while nobody looked: its receipt 231 is somebody else's hold."""
+
+    async def case(b: Bench) -> None:
+        await b.linked()
+        result = apdu("040f", h(f"2700870232 29{tid} 04000000001295 490978"))
+        b.peer.scripts |= dict.fromkeys(("0623", "0625"), [OK, result, h("060f00")])
+        given = (REF, EUR50) if verb == "release" else (REF, EUR50, PART)
+        outcome = await getattr(b.driver, verb)(*given, b.keep)
+        if tid == REF.terminal_id:
+            assert isinstance(outcome, Done) and len(b.kept) == 1
+            return
+        assert isinstance(outcome, Unknown) and b.kept == []
+        assert [e["id"] for e in b.log if e["event"] == "evidence_refused"] == ["TRM-012"]
+        assert h("846600") in b"".join(b.cable.sent)
+
+    run(case)
