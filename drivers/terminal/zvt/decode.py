@@ -228,7 +228,7 @@ def _present_card(apdu: Apdu, fields: dict[str, object]) -> None:
 
 def classify(apdu: Apdu) -> str:
     """ "bank" when any application is a payment one, else "rfid" when there is a UID."""
-    if any(not aid.hex().startswith(NOT_BANK) for aid in apdu.values("43")):
+    if any(aid and not aid.hex().startswith(NOT_BANK) for aid in apdu.values("43")):
         return "bank"
     return "rfid" if apdu.find("4c") else "unknown"
 

@@ -20,6 +20,8 @@ from drivers.terminal.zvt.mask import (
 
 CARD_FACTS = ("card_name", "card_last4")
 CARD_UNKNOWN = "7a"  # code of 06 1E
+# 2F/1F12: how the card was presented.
+READ_BY = {b"\0": "magnetic stripe", b"\1": "chip", b"\2": "contactless"}
 DIGITS_MAX = 8  # of a terminal id; receipts, traces, dates and times have fewer
 
 
@@ -121,6 +123,9 @@ def _details(apdu: Apdu) -> dict[str, int | str]:
     # Application ids begin with the letter of their registration category (ISO/IEC 7816-5).
     if aids and not aids[0][:1].isdecimal():
         found["emv_aid"] = mask_identifier(aids[0])
+    read = next((READ_BY[v] for v in apdu.values("1f12") if v in READ_BY), None)
+    if read is not None:
+        found["card_read_by"] = read
     return found
 
 

@@ -79,6 +79,7 @@ def application(aid: str) -> Tlv:
         ((UID_TAG, tag("61", application(GIROCARD))), CardKind.BANK),
         ((UID_TAG, tag("62", application(FUEL))), CardKind.RFID),
         ((UID_TAG,), CardKind.RFID),
+        ((UID_TAG, application("")), CardKind.RFID),  # a name of no length names nobody
         ((application(GIROCARD),), CardKind.BANK),
     ],
 )

@@ -367,7 +367,7 @@ def test_what_a_result_says_for_the_receipt(run: Any) -> None:
         body = h("270004000000005000 490978 0c225558 0d0405 22f0f8559883eeeeee8074 870231")
         body += b"\x3b750071\0\0\x0b\x00\x00\x00\x29" + h("52523535") + h("19608a06880000 12")
         body += b"\x8b\xf1\xf1MasterCard\0\x2a804011926      \x3c\xf0\xf0\xf8ok 4111 "
-        tlv = h("1f2b0410015008 4307a0000000041010")
+        tlv = h("1f2b0410015008 4307a0000000041010 2f041f120102")
         b.peer.scripts["0622"] = [
             OK,
             apdu("040f", body + b"\x06" + bytes([len(tlv)]) + tlv),
@@ -387,6 +387,7 @@ def test_what_a_result_says_for_the_receipt(run: Any) -> None:
                 "text": "ok 4111",
                 "card_last4": "8074",
                 "emv_aid": "a0000000041010",
+                "card_read_by": "contactless",
             },
         )
 
