@@ -357,7 +357,7 @@ def test_a_terminal_that_did_not_make_the_hold_books_nothing(run: Any, verb: str
     async def case(b: Bench) -> None:
         await b.linked()
         result = apdu("040f", h(f"2700870232 29{tid} 04000000001295 490978"))
-        b.peer.scripts |= dict.fromkeys(("0623", "0625"), [OK, result, h("060f00")])
+        b.peer.scripts |= {key: [OK, result, h("060f00")] for key in ("0623", "0625")}
         given = (REF, EUR50) if verb == "release" else (REF, EUR50, PART)
         outcome = await getattr(b.driver, verb)(*given, b.keep)
         if tid == REF.terminal_id:
