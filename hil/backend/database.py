@@ -13,6 +13,8 @@ from hil.backend.jose import Signed, payload_of
 GENESIS = "0" * 64
 # Holes named in one ack; a station that misses more is told of the rest when these are filled.
 MAX_HOLES = 100
+# A gap record may name any range; this many numbers of one are believed.
+MAX_LOST = 100_000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
   station TEXT NOT NULL, chain TEXT NOT NULL, seq INTEGER NOT NULL, hash TEXT NOT NULL,
@@ -50,6 +52,7 @@ class Database:
     """Used under one lock; `commit()` ends what one message brought."""
 
     def __init__(self, path: Path) -> None:
+        self._gaps: dict[str, list[dict[str, Any]]] = {}
         self._db = sqlite3.connect(path, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -74,6 +77,10 @@ class Database:
                 (*key, record.hash, record.text, str(record.payload["type"]), received),
             )
             self._extend(station, key[1])
+            ended = record.payload.get("old_chain")
+            if record.payload["type"] == "gap" and isinstance(ended, str):
+                self._gaps.pop(station, None)
+                self._extend(station, ended)
             return "stored"
         if row["hash"] == record.hash:
             return "duplicate"
@@ -87,17 +94,39 @@ class Database:
         return "fork"
 
     def _extend(self, station: str, chain: str) -> None:
-        """Move the chain's head over every record that is there and links to the one before."""
+        """Move the chain's head over every record that is there and links to the one before. Numbers that a
+        gap record names as lost will never come: the next one that is there is believed by its signature."""
         through, hash_ = self.head(station, chain)
-        while (row := self._row(station, chain, through + 1)) is not None:
-            if _prev(row["jws"]) != hash_:
+        lost = self._lost(station, chain)
+        while True:
+            following = through + 1
+            while following in lost:
+                following += 1
+            row = self._row(station, chain, following)
+            if row is None or (following == through + 1 and _prev(row["jws"]) != hash_):
                 break
-            through, hash_ = through + 1, row["hash"]
+            through, hash_ = following, row["hash"]
         (touched,) = self._db.execute("SELECT coalesce(max(touched), 0) + 1 FROM head").fetchone()
         self._db.execute(
             "INSERT OR REPLACE INTO head VALUES (?,?,?,?,?)",
             (station, chain, through, hash_, touched),
         )
+
+    def _lost(self, station: str, chain: str) -> set[int]:
+        """The numbers of `chain` that a station has declared as lost. Read once: a backlog asks for them with
+        every record."""
+        if station not in self._gaps:
+            found = self._db.execute(
+                "SELECT jws FROM record WHERE station=? AND type='gap'", (station,)
+            ).fetchall()
+            self._gaps[station] = [payload_of(row["jws"]) for row in found]
+        ranges = [
+            pair
+            for gap in self._gaps[station]
+            if gap.get("old_chain") == chain
+            for pair in gap.get("lost", [])
+        ]
+        return {n for first, last in ranges for n in range(first, min(last, first + MAX_LOST) + 1)}
 
     def _row(self, station: str, chain: str, seq: int) -> sqlite3.Row | None:
         row: sqlite3.Row | None = self._db.execute(
@@ -119,10 +148,12 @@ class Database:
             (station, chain, through),
         ).fetchall()
         made = Coverage(station, chain, through, hash_)
+        lost = self._lost(station, chain)
         expected = through + 1
         for row in rows:
             room = MAX_HOLES - len(made.holes)
-            made.holes += range(expected, min(row["seq"], expected + room))
+            missing = [seq for seq in range(expected, row["seq"]) if seq not in lost]
+            made.holes += missing[:room]
             expected = row["seq"] + 1
         if rows and rows[0]["seq"] == through + 1:
             made.refused.append({"seq": through + 1, "code": "prev_mismatch"})
