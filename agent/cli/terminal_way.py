@@ -4,12 +4,14 @@ while the service is stopped."""
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
 
 import click
 
@@ -146,11 +148,10 @@ def at_terminal(
         found = _through_service(given, do, answer_s, request)
         if found is not None:
             return found
-        found_at = _configured(given)
-    else:
-        _leave_to_service(given)
-        found_at = _named(given)
-    return _alone(given, work, prompt, lost, found_at)
+        return _alone(given.state, work, prompt, lost, _configured(given))
+    # The ledger of a service that runs is closed to others, and knows nothing of a port that is none of its.
+    state = None if _leaves_to_service(given) else given.state
+    return _alone(state, work, prompt, lost, _named(given))
 
 
 def _through_service(given: Given, do: str, answer_s: float, request: Answer) -> Answer | None:
@@ -173,13 +174,14 @@ def _through_service(given: Given, do: str, answer_s: float, request: Answer) ->
     return found
 
 
-def _leave_to_service(given: Given) -> None:
-    """A port of the running service is not opened a second time: a lock keeps serial lines apart, but
-    a terminal on a network would leave the service for the newcomer in the middle of a payment."""
+def _leaves_to_service(given: Given) -> bool:
+    """Whether a service runs, to which the port does not belong. One that does is not opened a second
+    time: a lock keeps serial lines apart, but a terminal on a network would leave the service for the
+    newcomer in the middle of a payment."""
     try:
         terminals = ask(control_path(given.state), "status")["terminals"]
     except ConnectionError:
-        return
+        return False
     except ControlRefused as error:
         raise fail(str(error)) from None
     except PermissionError:
@@ -190,12 +192,41 @@ def _leave_to_service(given: Given) -> None:
             f"STA-033: {given.port} belongs to the running service as terminal {held}; go through it"
             f" with --terminal {held} in place of --port, or stop the service first"
         )
+    return True
 
 
 def _same(one: str, other: str) -> bool:
+    """Whether two ways of writing a port may mean one terminal; in doubt they do."""
+    there, here = _address(one), _address(other)
+    if there is not None and here is not None:
+        (host, port), (other_host, other_port) = there, here
+        # Without a port number it is that of the terminal's profile, which may be the same.
+        alike = None in (port, other_port) or port == other_port
+        return alike and bool(_addresses(host) & _addresses(other_host))
     if "://" in one or "://" in other:
         return one == other
     return Path(one).resolve() == Path(other).resolve()
+
+
+def _address(port: str) -> tuple[str, int | None] | None:
+    """Host and port number of TCP, by whichever of its two names."""
+    scheme, _, rest = port.partition("://")
+    if scheme not in ("tcp", "socket") or not rest:
+        return None
+    try:
+        parts = urlsplit(port)
+        return (parts.hostname or "", parts.port)
+    except ValueError:
+        return None
+
+
+def _addresses(host: str) -> set[str]:
+    """The name, and what it stands for where that can be found out."""
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        found = set()
+    return {host, *found}
 
 
 # --- straight to it -------------------------------------------------------------------------------
@@ -255,7 +286,8 @@ def _password(given: Given, point: TerminalPoint | None) -> Secret:
         raise fail(f"{error}{other}", BAD_CONFIG) from None
 
 
-def _alone(given: Given, work: Work, prompt: str, lost: Lost | None, place: Place) -> Answer:
+def _alone(state: Path | None, work: Work, prompt: str, lost: Lost | None, place: Place) -> Answer:
+    """`state`: the directory with the ledger, where there may be one."""
     from agent.ledger import LedgerError
     from agent.ports import DriverEnv
     from agent.station.clock import SystemClock
@@ -268,7 +300,7 @@ def _alone(given: Given, work: Work, prompt: str, lost: Lost | None, place: Plac
     except (DeviceUnavailable, ValueError) as error:
         raise fail(str(error)) from None  # no such driver, or settings that it refuses
     try:
-        return asyncio.run(_at_bench(given.state, work, prompt, place, terminal))
+        return asyncio.run(_at_bench(state, work, prompt, place, terminal))
     except DeviceUnavailable as error:
         if lost is None:
             raise fail(str(error)) from None
@@ -278,7 +310,7 @@ def _alone(given: Given, work: Work, prompt: str, lost: Lost | None, place: Plac
 
 
 async def _at_bench(
-    state: Path, work: Work, prompt: str, place: Place, terminal: Terminal
+    state: Path | None, work: Work, prompt: str, place: Place, terminal: Terminal
 ) -> Answer:
     async with _ledger(state) as ledger:
         try:
@@ -291,11 +323,14 @@ async def _at_bench(
 
 
 @asynccontextmanager
-async def _ledger(state: Path) -> AsyncIterator[AsyncLedger | None]:
+async def _ledger(state: Path | None) -> AsyncIterator[AsyncLedger | None]:
     """The stopped station's ledger, which keeps the service from starting meanwhile; None where there
     is none, as on a technician's own machine. Raises LedgerError."""
     from agent.ledger import AsyncLedger, LedgerMissing
 
+    if state is None:
+        yield None
+        return
     path = state / "ledger.db"
     try:
         there = path.exists()

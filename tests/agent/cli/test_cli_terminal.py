@@ -224,6 +224,12 @@ def served(past: Past, voltill: Voltill, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield Place("running", past, voltill, [], station)
 
 
+def same_port(one: str, other: str) -> bool:
+    from agent.cli.terminal_way import _same
+
+    return _same(one, other)
+
+
 def straight(place: Place, verb: str, port: str, *more: object) -> Answer:
     return place.call(
         *(
@@ -247,6 +253,47 @@ def test_a_port_of_the_service_is_left_to_it(served: Place, tmp_path: Path) -> N
         assert "--terminal t1" in answer.err
     unknown = served.terminal_verb("status", "--terminal", "t9")
     assert unknown.code == 64 and "STA-032" in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("of_service", "given"),
+    [
+        ("tcp://127.0.0.1:20007", "socket://127.0.0.1:20007"),
+        ("socket://localhost:20007", "tcp://127.0.0.1:20007"),
+        ("tcp://localhost", "tcp://localhost:20007"),
+        ("tcp://PT:20007", "tcp://pt:20007"),
+    ],
+)
+def test_another_way_of_writing_it_is_the_same_port(
+    served: Place, monkeypatch: pytest.MonkeyPatch, of_service: str, given: str
+) -> None:
+    """A second connection would leave the service for the technician in the middle of a payment."""
+    monkeypatch.setattr(
+        "agent.cli.terminal_way.ask",
+        lambda *_args, **_kw: {"terminals": [{"id": "t1", "port": of_service}]},
+    )
+    assert straight(served, "status", given).err.startswith(f"STA-033: {given}")
+
+
+def test_a_terminal_on_the_bench_beside_a_running_service(
+    served: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service has its ledger to itself; a port that is none of its needs no ledger."""
+    fake_driver(served, monkeypatch)
+    answer = straight(served, "status", "tcp://bench:20007", "--json")
+    assert answer.code == 0, answer.err
+    assert (answer.json["port"], answer.json["through"]) == ("tcp://bench:20007", "direct")
+
+
+def test_other_ports_are_other_terminals() -> None:
+    for one, other in (
+        ("tcp://127.0.0.1:20007", "tcp://127.0.0.1:20008"),
+        ("tcp://127.0.0.1:20007", "tcp://127.0.0.2:20007"),
+        ("tcp://127.0.0.1:20007", "/dev/ttyUSB0"),
+        ("tcp://127.0.0.1:x", "tcp://127.0.0.1:20007"),
+        ("rfc2217://pt:2217", "tcp://pt:2217"),
+    ):
+        assert not same_port(one, other) and not same_port(other, one)
 
 
 def test_a_service_of_another_user(stopped: Place, monkeypatch: pytest.MonkeyPatch) -> None:
