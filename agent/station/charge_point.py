@@ -87,6 +87,7 @@ class ChargePoint:
         self._evse_ok_ms = now
         self._fault_since_ms: int | None = None
         self._saved_ms = 0
+        self._silence_ms = -PROGRESS_EVERY_MS  # when a silence was last worth a durable reading
         self._meter_answers = True
         self._resume_until_ms: int | None = None
         self._car_was_there: bool | None = None
@@ -288,7 +289,9 @@ class ChargePoint:
         # What a meter said last before it fell silent may become the end reading.
         fell_silent = self._meter_answers and not self.reading.ok
         self._meter_answers = self.reading.ok
-        if fell_silent:
+        now = self._clock.boot_ms()
+        if fell_silent and now - self._silence_ms >= PROGRESS_EVERY_MS:
+            self._silence_ms = now
             await self._save(session)
         good = self.register.good
         reason = self._reason_to_stop() or limit_reached(session, good, self._clock.stamp())

@@ -83,12 +83,12 @@ def test_the_station_forgets_what_both_clocks_let_go(w: World) -> None:
 def test_the_log_is_folded_back_in_a_quiet_moment_and_not_before(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_care, "LOG_PAGES_QUIET", 20)
+    monkeypatch.setattr(ledger_care, "LOG_PAGES_QUIET", 10)
     w.start()
     ledger = w.agent.ledger._ledger
     charge(w, seconds=30)
     during = ledger.log_pages()
-    assert during > 20
+    assert during > 10
     w.plant.unplug()
     w.until_state(S.CLOSED)
     w.run(70)
@@ -182,3 +182,18 @@ def test_the_facade_has_it_all(tmp_path: Path) -> None:
         await ledger.close()
 
     asyncio.run(main())
+
+
+def test_a_meter_that_comes_and_goes_does_not_wear_the_flash(w: World) -> None:
+    """It falls silent every few seconds for ten minutes: what it said last is kept once a minute."""
+    w.start()
+    charge(w, seconds=5)
+    before = w.event_names().count("progress")
+    for _ in range(100):
+        w.plant.meter_answers = False
+        w.run(3)
+        w.plant.meter_answers = True
+        w.run(3)
+    written = w.event_names().count("progress") - before
+    assert 8 <= written <= 21
+    assert w.session().state is S.CHARGING
