@@ -272,3 +272,33 @@ def test_whatever_is_lost_everything_arrives_in_the_end(attempt: int) -> None:
         if len(have) == 120 and len(world.acked) == 120:
             return
     pytest.fail(f"seed {seed}: {120 - len(have)} records never arrived")
+
+
+def test_another_chain_begins_with_its_own_first_number() -> None:
+    """After a gap the new chain goes out first, then what is left of the old one."""
+    old, new = chain_of(6), chain_of(2)
+    world = World(new)
+    world.drain.turn_to("new")
+    world.flow()
+    assert world.turn() == [1, 2]
+    world.pubacks()
+    world.ack(2)
+    world.rows, world.acked, world.through = old, {1, 2, 3}, 3
+    world.drain.turn_to("old")
+    assert world.turn() == [4, 5, 6]
+    world.drain.turn_to("old")
+    assert world.turn() == [], "the same chain: nothing goes out twice"
+    # A record that was on its way when the chain changed is confirmed without harm.
+    world.drain.turn_to("new")
+    world.pubacks()
+
+
+def test_rows_fetched_before_the_chain_changed_are_not_sent_as_the_new_ones() -> None:
+    world = World(chain_of(3))
+    world.drain.turn_to("new")
+    world.flow()
+    wish = world.drain.wants(world.now)
+    assert wish is not None
+    world.drain.turn_to("old")
+    assert world.drain.fetched(wish, world.rows, world.now) == []
+    assert world.turn() == [1, 2, 3]
