@@ -224,6 +224,8 @@ class Day:
             card = await reading
         if not await self.linked():
             return
+        if card is None and self.sim.commands.till.card_before is not None:
+            return  # of an earlier tap: one tap is one wish
         if card is None and rng.random() < 0.9 and self.sim.powered:
             self.sim.verbs.tap("mastercard")  # while the hold asks for it
         amount = self.amounts.pop()

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from support.zvt_books import Disagreement
@@ -74,16 +75,16 @@ def answers_yes_to_what_was_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
 def decides_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A result that is told again is a second one."""
     original = Dialogue.on_link
-    offered: dict[int, DialogueEvent] = {}
+    offered: WeakKeyDictionary[Dialogue, DialogueEvent] = WeakKeyDictionary()
 
     def on_link(self: Dialogue, event: LinkEvent, now: int) -> list[DialogueEvent]:
         events = original(self, event, now)
         for found in events:
             if isinstance(found, Evidence):
-                offered[id(self)] = found
+                offered[self] = found
                 return events
         again = isinstance(event, Received) and event.apdu[:2] == b"\x04\x0f"
-        return [offered[id(self)], *events] if again and id(self) in offered else events
+        return [offered[self], *events] if again and self in offered else events
 
     monkeypatch.setattr(Dialogue, "on_link", on_link)
 
