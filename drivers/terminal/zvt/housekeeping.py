@@ -19,6 +19,11 @@ REGISTRATION_BITS: tuple[tuple[int, Need], ...] = (
 UPDATE_FOLLOWS = 0xE0  # BMP 27 in a Completion: an update begins
 REBOOT_FOLLOWS = 0xFC  # ... or a reboot
 MAINTENANCE_STATUS = 0xE0
+# A registration is refused for its password, most often, and some terminals lock themselves after a few wrong
+# ones. Three tries forgive a chance; then one every ten minutes, which nobody waits for: the setting has to
+# be corrected, and that starts anew.
+REFUSED_TRIES = 3
+REFUSED_PAUSE_MS = 600_000
 
 
 def needs(status: int | None, registration_bits: int | None) -> tuple[str, ...]:
@@ -63,3 +68,22 @@ class Absence:
 
     def excuses(self, now: int) -> bool:
         return self.until_ms is not None and now < self.until_ms
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Registrations that were refused one after the other."""
+
+    count: int = 0
+    again_ms: int = 0
+
+    def happened(self, now: int) -> None:
+        self.count += 1
+        self.again_ms = now + REFUSED_PAUSE_MS
+
+    def forgive(self) -> None:
+        self.count = 0
+
+    def forbid(self, now: int) -> bool:
+        """Whether it must not be tried now."""
+        return self.count >= REFUSED_TRIES and now < self.again_ms

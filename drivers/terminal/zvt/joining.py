@@ -34,6 +34,8 @@ class Joining:
         self._may_be_other = True  # another terminal than the one that was here before
         self._asked_ms: int | None = None
         self.absence = h.Absence(profile.eod_update_s * 1000)
+        self._refusals = h.Refusals()
+        self._refused: Ran | None = None  # the last registration that was
 
     @property
     def terminal_id(self) -> str | None:
@@ -50,6 +52,8 @@ class Joining:
 
     async def connect(self) -> TerminalIdentity:
         """Raises DeviceUnavailable, unless the terminal has announced its absence."""
+        if self._refused is not None and self._refusals.forbid(self._env.boot_ms()):
+            raise self._refusal(self._refused)
         try:
             if self._channel.lost() is not None:
                 await self._channel.open()
@@ -126,12 +130,16 @@ class Joining:
         if isinstance(ran.outcome, o.Completed):
             completion = ran.outcome.completion
             self._channel.registered = True
+            self._refusals.forgive()
             self._bits = h.registration_bits(completion)
             before = None if self._may_be_other else self.terminal_id
             self._known = replace(self._known, terminal_id=completion.text("tid") or before)
             self._may_be_other = False
         elif ran.code == h.MAINTENANCE_STATUS:
             self.absence.hinted(self._env.boot_ms())
+        elif isinstance(ran.outcome, o.Negative | o.Aborted) and ran.code not in TEMPORARY:
+            self._refusals.happened(self._env.boot_ms())
+            self._refused = ran
         return ran
 
     def _refusal(self, ran: Ran) -> DeviceUnavailable:

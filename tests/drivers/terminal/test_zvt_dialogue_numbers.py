@@ -8,7 +8,7 @@ from support.zvt_talk import ABORTED, CARD, END, HOLD, NO, OK, RESULT, Talk
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.codec import build, decode, encode, tag
 from drivers.terminal.zvt.numbering import LAST, Numbering, number_of, with_tag
-from drivers.terminal.zvt.outcomes import Completed, Evidence, Later, Printed
+from drivers.terminal.zvt.outcomes import Completed, Evidence, Later, Negative, Printed
 
 REGISTER = build(
     "0600",
@@ -105,6 +105,15 @@ def test_an_answer_with_another_number_is_not_ours() -> None:
     assert talk.outcome is None, "it refused something before"
     talk.pt(n(OK, 11), n(RESULT, 12))
     assert len(talk.events) == 1
+
+
+def test_an_answer_to_the_command_before_is_not_ours_either() -> None:
+    """That number was asked for, once."""
+    before = Talk(HOLD, numbering=agreed(10)).pt(n(OK, 11), n(RESULT, 12)).decide(True)
+    before.pt(n(END, 13))
+    talk = Talk(HOLD, numbering=before.numbering).pt(n("848300", 11))
+    assert talk.outcome is None
+    assert isinstance(talk.pt(n("848300", 14)).outcome, Negative)
 
 
 def test_what_is_left_from_before_keeps_its_number() -> None:

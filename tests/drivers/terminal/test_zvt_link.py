@@ -1,5 +1,6 @@
 """The terminal port. Connecting, and who is there."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -103,6 +104,49 @@ def test_a_status_that_says_nothing(run: Any, answers: list[bytes]) -> None:
         b.peer.scripts["0501"] = answers
         with unavailable("TRM-007"):
             await b.driver.connect()
+
+    run(case)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"), [([h("843700")], "TRM-005"), ([OK, h("061e0137")], "TRM-007")]
+)
+def test_a_wrong_password_is_not_tried_for_ever(run: Any, refusal: list[bytes], code: str) -> None:
+    """A terminal may lock itself after a few, and whoever has the link to keep tries every half minute."""
+
+    async def case(b: Bench) -> None:
+        b.peer.scripts["0600"] = refusal
+        for _ in range(25):
+            with unavailable(code):
+                await b.driver.connect()
+            await asyncio.sleep(30)
+        assert b.heard().count("0600") == 3 + 1, "three at once, one more after ten minutes"
+        b.peer.scripts.clear()
+        await asyncio.sleep(600)
+        await b.driver.connect()
+        b.peer.heard.clear()
+        b.peer.scripts["0600"] = refusal
+        await b.driver.close()
+        for _ in range(2):
+            with unavailable(code):
+                await b.driver.connect()
+        assert b.heard().count("0600") == 2, "counted anew"
+
+    run(case)
+
+
+def test_a_terminal_that_does_not_tell_its_id_has_not_that_of_the_one_before(run: Any) -> None:
+    """Whatever hangs at a line that was opened anew: a hold of the one before is not ended there."""
+
+    async def case(b: Bench) -> None:
+        assert (await b.driver.connect()).terminal_id == "52523535"
+        b.peer.scripts["0600"] = [OK, h("060f021910")]
+        b.peer.scripts["0501"] = [OK, h("060f0100")]
+        assert (await b.driver.connect()).terminal_id == "52523535", (
+            "the line was held all the time"
+        )
+        await b.driver.close()
+        assert (await b.driver.connect()).terminal_id is None
 
     run(case)
 
