@@ -57,7 +57,8 @@ def voltill() -> None:
 def main() -> None:
     try:
         code = voltill.main(standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a caller may have closed it
+            sys.stdout.flush()
     except click.UsageError as error:
         error.show()
         sys.exit(USAGE_EXIT)

@@ -76,7 +76,7 @@ class Bench:
 
 _OPTIONS = (
     click.option("--port", help="Straight to the terminal: device path, or socket://HOST:PORT."),
-    click.option("--baud", type=int, help=f"With --port. [default: {BAUD}]"),
+    click.option("--baud", type=click.IntRange(min=1), help=f"With --port. [default: {BAUD}]"),
     click.option("--framing", help=f"With --port. [default: {FRAMING}]"),
     click.option("--protocol", help=f"With --port. [default: {PROTOCOL}]"),
     click.option("--profile", help=f"With --port: the terminal's make. [default: {PROFILE}]"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,9 +87,6 @@ def test_a_wrong_call_is_64(voltill: Voltill, args: tuple[str, ...]) -> None:
 
 def test_a_reader_that_has_read_enough(folder: Path) -> None:
     """`voltill schema | head -c 10`: no traceback, no error."""
-    import subprocess
-    import sys
-
     command = [sys.executable, "-m", "agent.cli.main", "schema"]
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", '"$@" | head -c 10 > /dev/null', "-", *command],
@@ -96,6 +95,15 @@ def test_a_reader_that_has_read_enough(folder: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_caller_that_closed_the_output() -> None:
+    """`voltill price ... >&-`, as some schedulers start a command."""
+    command = [sys.executable, "-m", "agent.cli.main", "--version"]
+    done = subprocess.run(
+        ["bash", "-c", '"$@" >&-', "-", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 
 
 # --- check, schema, run on a bad configuration ------------------------------------------------------

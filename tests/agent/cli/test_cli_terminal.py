@@ -419,6 +419,7 @@ def test_settings_that_the_driver_refuses(stopped: Place, monkeypatch: pytest.Mo
         ("status", "--port", "/dev/null", "--password-file", "x"),
         ("status", "--port", "/dev/null", "--password-file", "x", "--currency", "EURO"),
         ("status", "--port", "/dev/null", "--terminal", "t1"),
+        ("status", "--port", "x", "--password-file", "x", "--currency", "EUR", "--baud", "0"),
         ("status", "--port", "/dev/null", "--password", "123456"),
         ("show",),
         ("show", *"123456789"),
