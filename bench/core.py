@@ -150,7 +150,7 @@ def _cuts(report: Report, folder: Path, images: int, seed: int) -> None:
             f"{cuts.corrupt:,}",
             f"{cuts.images / cuts.seconds:.0f}",
         )
-        for name, cuts in (("as shipped (EXTRA)", shipped), ("synchronous=NORMAL", weaker))
+        for name, cuts in (("as shipped", shipped), ("synchronous=NORMAL", weaker))
     ]
     heads = ("", "images", "cut twice", "lost", "corrupt", "a second")
     note = f"seed {seed}" + (f"; first: {shipped.first}" if shipped.first else "")

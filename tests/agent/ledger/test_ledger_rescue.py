@@ -24,7 +24,7 @@ from support.ledger_rows import KEY, STATION, event, fill, record, stamp
 
 from agent.ledger import AckOutcome, Ledger, LedgerDamaged, LedgerError, UpkeepRow, rescue
 from agent.trust import jws
-from agent.trust.chain import verify_records
+from agent.trust.chain import record_hash, verify_records
 from agent.trust.keys import KeySet
 
 PAST = 60  # closed sessions with a record each
@@ -254,6 +254,23 @@ def test_a_record_that_was_changed_is_no_record(path: Path) -> None:
     told = jws.verify(gap.jws, KeySet([KEY.public]), jws.RECORD_TYP)
     assert told["lost"] == [[5, 5]]
     assert again.records(5, 1, "c" * 32)[0].seq == 6
+    again.close()
+
+
+def test_a_record_that_our_key_did_not_sign_is_no_record(path: Path) -> None:
+    """Its hash is that of its text, its number is its place; only the signature is not ours."""
+    ledger = busy(path)
+    row = ledger.records(6, 1)[0]
+    first = ledger.records(1, 1)[0]
+    forged = row.jws.rpartition(".")[0] + "." + first.jws.rpartition(".")[2]
+    ledger._db.execute(
+        "UPDATE record SET jws = ?, hash = ? WHERE id % 1048576 = 6",
+        (forged, bytes.fromhex(record_hash(forged))),
+    )
+    crash(ledger)
+    again, _ = rescued(path)
+    assert forged not in {r.jws for r in again.every_record(0, 1000)[0]}
+    assert len(again.records(1, 1000, "c" * 32)) == PAST
     again.close()
 
 
