@@ -208,6 +208,13 @@ Currency = Annotated[
 ]
 TimeZone = Annotated[Text, AfterValidator(_time_zone)]
 
+_TIME_PATTERN = r"([01][0-9]|2[0-3]):[0-5][0-9]"
+TimeOfDay = Annotated[
+    Text,
+    matching(_TIME_PATTERN, "a time of day with four digits, such as 03:30"),
+    WithJsonSchema({"type": "string", "pattern": f"^{_TIME_PATTERN}$"}),
+]
+
 # Ids stand in MQTT topics and in file names: no slash, no wildcard, no blank.
 ID_PATTERN = r"[A-Za-z0-9*_.-]{1,48}"
 Id = Annotated[

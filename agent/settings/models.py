@@ -23,6 +23,7 @@ from agent.settings.fields import (
     Port,
     SerialNumber,
     Text,
+    TimeOfDay,
     TimeZone,
     Whole,
     fail,
@@ -162,6 +163,33 @@ class Bus(Section):
         return LineSpec(self.port, self.baud, self.framing)
 
 
+class EndOfDay(Section):
+    """When a terminal's batch is closed. It is also closed whenever the terminal itself asks for it."""
+
+    at: TimeOfDay | None = Field(
+        None, description="time of day in the station's zone, such as 03:30; none unless given"
+    )
+    drain_min: Whole = Field(
+        60,
+        description="minutes that running sessions get to end before they are stopped; no new ones begin"
+        " meanwhile. Not for terminals that keep their holds",
+        ge=0,
+        le=1440,
+    )
+
+
+class Reboot(Section):
+    """When a terminal restarts by itself."""
+
+    at: TimeOfDay = Field(description="time of day in the station's zone, such as 04:15")
+    lasts_min: Whole = Field(
+        10,
+        description="minutes after which it should be back; until then its loss is no fault",
+        ge=1,
+        le=60,
+    )
+
+
 class TerminalPoint(Section):
     """One card terminal on a line of its own."""
 
@@ -177,6 +205,15 @@ class TerminalPoint(Section):
     )
     currency: Currency = Field(description="ISO 4217 code, such as EUR; there is no default")
     serves: list[Id] = Field(description="ids of the connectors it takes payment for", min_length=1)
+    end_of_day: EndOfDay = Field(
+        default_factory=EndOfDay, description="when the terminal's batch is closed"
+    )
+    reboot: Reboot | None = Field(None, description="when the terminal restarts by itself")
+    foreign_holds: Annotated[Literal["report", "release"], AsText] = Field(
+        "report",
+        description="open holds that no session of this station made: report them, or release them where"
+        " nobody else uses this terminal",
+    )
     options: dict[str, Option] = Field(
         default_factory=dict, description="settings of the protocol, see its page in docs/"
     )

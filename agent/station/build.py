@@ -10,20 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from agent.ledger import AsyncLedger
 from agent.ports import DeviceUnavailable, DriverEnv, Evse, EvseSpec, MeterSpec, TerminalSpec
-from agent.session.deadlines import HOUR_MS, Policy
+from agent.session.deadlines import HOUR_MS, MINUTE_MS, Policy
 from agent.settings.models import EvsePoint, Settings, TerminalPoint
 from agent.settings.secrets import Secret, read_secret, secret_path
 from agent.station.charge_point import ChargePoint, PointRules
 from agent.station.clock import SystemClock
+from agent.station.closing import DayRules
 from agent.station.context import Context
-from agent.station.day_end import DayEnd
-from agent.station.desk import Desk, DeskRules
+from agent.station.desk import Desk
 from agent.station.drivers import load
 from agent.station.keeper import Log
 from agent.station.screen import Screen
+from agent.station.taps import DeskRules
 from agent.station.top_up import TopUpRules
 from agent.trust.keys import RecordKey
 from agent.uplink import Uplink, UplinkConfig, UplinkTiming
@@ -147,6 +149,7 @@ def _desk(
         card_poll_s=settings.payment.card_poll_s,
         language=language,
         accept_partial=settings.payment.hold.partial == "accept",
+        release_foreign=terminal.foreign_holds == "release",
     )
     desk = Desk(
         terminal.id,
@@ -155,12 +158,24 @@ def _desk(
         rules,
         screen,
         station_card_key(card_key),
-        DayEnd(terminal.id, ledger, context.clock, context.log),
+        ledger,
+        _day_rules(terminal, settings),
         context,
     )
     for point in desk.points.values():
         point.serve(desk.id, desk.refresh)
     return desk
+
+
+def _day_rules(terminal: TerminalPoint, settings: Settings) -> DayRules:
+    day, reboot = terminal.end_of_day, terminal.reboot
+    return DayRules(
+        zone=ZoneInfo(settings.station.time_zone),
+        drain_ms=day.drain_min * MINUTE_MS,
+        end_at=day.at,
+        reboot_at=None if reboot is None else reboot.at,
+        reboot_ms=0 if reboot is None else reboot.lasts_min * MINUTE_MS,
+    )
 
 
 def terminal_spec(terminal: TerminalPoint, password: Secret) -> TerminalSpec:

@@ -42,9 +42,9 @@ from agent.trust.plain import JSON
 TASK = "end_of_day"
 
 # The money of these is not at the terminal any more; what an unresolved one left there, its list says.
-_NO_MONEY_THERE = FINAL | {S.SETTLED, S.UNRESOLVED}
+NO_MONEY_THERE = FINAL | {S.SETTLED, S.UNRESOLVED}
 # The terminal is being told, or its last result may be all that tells how it ended.
-_AT_WORK = frozenset(
+AT_WORK = frozenset(
     {
         S.AUTHORIZING,
         S.APPROVED,
@@ -118,10 +118,16 @@ class DayEnd:
     # --- ordering ---------------------------------------------------------------------------------
 
     async def order(
-        self, terminal: Terminal, sessions: Sequence[Session], *, again: bool = False
+        self,
+        terminal: Terminal,
+        sessions: Sequence[Session],
+        *,
+        again: bool = False,
+        leaving: frozenset[int] = frozenset(),
     ) -> UpkeepOrder:
         """Close the batch, once. `sessions`: the open ones of this terminal. `again`: a person says so
-        although how the last order ended is not known. Raises DayEndRefused, DeviceUnavailable and
+        although how the last order ended is not known. `leaving`: receipts of holds that may be cancelled
+        by it, because what they were for is listed as owed. Raises DayEndRefused, DeviceUnavailable and
         LedgerError while nothing was sent; afterwards the order says how it ended."""
         if not isinstance(terminal, CanEndOfDay):
             raise DayEndRefused(f"STA-036: terminal {self.id} knows no end of day")
@@ -129,7 +135,7 @@ class DayEnd:
         keeps = terminal.eod_open_holds is EodHolds.KEEPS
         refuse_held(self.id, sessions, keeps=keeps)
         identity = await terminal.identify()
-        refuse_open(self.id, await terminal.open_holds(), keeps=keeps)
+        refuse_open(self.id, await terminal.open_holds(), keeps=keeps, leaving=leaving)
         before = await self._before(terminal, identity)
         await self._add(Step.INTENT, before | {"again": again}, new=True)
         return await self._report(await terminal.end_of_day(self._keep))
@@ -247,9 +253,9 @@ def brands(facts: Mapping[str, object]) -> list[tuple[str, int, int]]:
 
 def refuse_held(terminal_id: str, sessions: Iterable[Session], *, keeps: bool) -> None:
     """Raises DayEndRefused while a session has money there that the end of day could touch."""
-    busy = [s for s in sessions if s.state not in _NO_MONEY_THERE]
+    busy = [s for s in sessions if s.state not in NO_MONEY_THERE]
     if keeps:
-        busy = [s for s in busy if s.state in _AT_WORK]
+        busy = [s for s in busy if s.state in AT_WORK]
     if busy:
         names = ", ".join(f"{s.id} ({s.state})" for s in busy)
         raise DayEndRefused(
@@ -258,13 +264,17 @@ def refuse_held(terminal_id: str, sessions: Iterable[Session], *, keeps: bool) -
         )
 
 
-def refuse_open(terminal_id: str, holds: OpenHolds, *, keeps: bool) -> None:
-    """Raises DayEndRefused while the terminal lists open holds, or may have some it does not list."""
-    if keeps or (holds.complete and not holds.receipts):
+def refuse_open(
+    terminal_id: str, holds: OpenHolds, *, keeps: bool, leaving: frozenset[int] = frozenset()
+) -> None:
+    """Raises DayEndRefused while the terminal lists open holds beside those `leaving`, or may have some it
+    does not list."""
+    open_ = [r for r in holds.receipts if r not in leaving]
+    if keeps or (holds.complete and not open_):
         return
-    listed = ", ".join(f"{r:04d}" for r in holds.receipts)
+    listed = ", ".join(f"{r:04d}" for r in open_)
     seen = f"terminal {terminal_id} has open holds (receipts {listed})"
-    if not holds.receipts:
+    if not open_:
         seen = f"terminal {terminal_id} does not say which holds are open"
     raise DayEndRefused(
         f"STA-034: {seen}; expected none, since an end of day could charge or cancel them;"

@@ -4,31 +4,30 @@ sessions owe. One command at a time; money goes before everything else."""
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import secrets
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from agent.ledger import LedgerError
 from agent.ports import (
-    Card,
     DeviceUnavailable,
+    Need,
     NotSent,
     Reason,
     Refused,
     Terminal,
     TerminalIdentity,
 )
-from agent.session import E, Effect, S, Session, energy_allowed
+from agent.session import Effect, Session
 from agent.station.charge_point import ChargePoint
+from agent.station.closing import Closing, DayRules
 from agent.station.context import Context
-from agent.station.day_end import DayEnd
+from agent.station.day_end import DayEnd, Journal
 from agent.station.errands import Errands
+from agent.station.matching import Matching
+from agent.station.needs import Needs
 from agent.station.screen import Notice, Screen
+from agent.station.taps import DeskRules, Taps
 from agent.station.till import DESK_BOUND_MS, JUDGES, Till, owes
-from agent.values import Money
 
 # A status enquiry at least every minute lets the terminal run its timed jobs (PA00P015, 05 01).
 IDENTIFY_EVERY_MS = 60_000
@@ -41,24 +40,10 @@ ASK_AGAIN_S = 60.0  # the terminal answered but it cannot be told: its state cha
 # A link that held for so long was a good one: the next loss is retried at once.
 STABLE_MS = 60_000
 NO_CARD_PAUSE_S = 1.0
-# The same card twice within this is one tap: drivers hold the card until something happens. Counted from
-# the end of what the tap began, too: a card left on the reader must not cancel its own hold.
-SAME_TAP_MS = 4_000
-ID_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: nothing that is misread on a receipt
-ID_LENGTH = 10
-
-
-@dataclass(frozen=True, slots=True)
-class DeskRules:
-    hold: Money
-    stop_by_tap: bool
-    card_poll_s: int
-    language: str
-    accept_partial: bool = True
-
-
-def new_session_id() -> str:
-    return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+# The words of a refusal that only an end of day cures (agent.driver_ui, drivers).
+DAY_CLOSING = "day_closing"
+# After a commit that failed: what the station does by itself is not urgent.
+CARE_PAUSE_MS = 60_000
 
 
 class Desk:
@@ -70,21 +55,35 @@ class Desk:
         rules: DeskRules,
         screen: Screen,
         card_key: bytes,
-        day: DayEnd,
+        journal: Journal,
+        day_rules: DayRules,
         context: Context,
     ) -> None:
         self.id = terminal_id
         self.points = points
         self.trouble = NOT_YET
-        self.no_room = ""  # why the ledger takes no new session
         self.accepting = True
         self.linked = False
-        self.errands = Errands(terminal, day, self.refresh)
         self._terminal, self._rules, self.screen = terminal, rules, screen
-        self._card_key = card_key
-        self._till = Till(terminal_id, terminal, context)
         self._context, self._keeper = context, context.keeper
         self._clock, self._log = context.clock, context.log
+        self._till = till = Till(terminal_id, terminal, context)
+        day = DayEnd(terminal_id, journal, context.clock, context.log)
+        self.errands = errands = Errands(terminal, day, self.refresh)
+        self.closing = Closing(terminal, day, journal, day_rules, context)
+        self._needs = Needs(terminal_id, terminal, journal, day_rules.zone, context)
+        self._matching = Matching(till, terminal, rules, context, self.order)
+        self.taps = Taps(
+            till,
+            points,
+            rules,
+            screen,
+            card_key,
+            errands,
+            context,
+            self._closed_to_taps,
+            self.tell_driver,
+        )
         self._jobs: deque[tuple[str, Effect]] = deque()
         self._wake = asyncio.Event()
         self._shown: tuple[str, ...] = ()
@@ -92,9 +91,12 @@ class Desk:
         self._identified_ms = 0
         self._linked_ms = 0
         self._lost_ms: int | None = None
+        self._loss_told = (
+            False  # a terminal that restarts at its time is no fault, unless it stays away
+        )
         self._unready_ms: int | None = None
-        self._last_tap: tuple[bytes, int] = (b"", -SAME_TAP_MS)
-        self._macs: dict[str, bytes] = {}
+        self._care_again_ms = 0
+        self._enquire = False  # a refusal said that the terminal may not be ready any more
 
     @property
     def identity(self) -> TerminalIdentity | None:
@@ -104,6 +106,15 @@ class Desk:
     def strange_holds(self) -> tuple[int, ...]:
         """Receipts of holds at the terminal that no session of ours explains."""
         return self._till.strange_holds
+
+    @property
+    def no_room(self) -> str:
+        """Why the ledger takes no new session."""
+        return self.taps.no_room
+
+    @no_room.setter
+    def no_room(self, why: str) -> None:
+        self.taps.no_room = why
 
     # --- orders from the station ------------------------------------------------------------------
 
@@ -121,21 +132,17 @@ class Desk:
         """Something visible changed."""
         self._wake.set()
 
-    def remember_card(self, session_id: str, mac: bytes) -> None:
-        self._macs[session_id] = mac
-
-    def forget_card(self, session_id: str) -> None:
-        self._macs.pop(session_id, None)
-
     # --- the loop ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
         await self.errands.day.load()
+        await self.closing.load()
         pause_s = RETRY_FIRST_S
         try:
             while True:
                 self._beat()
                 try:
+                    await self.closing.press()
                     self._linked_ms = self._clock.boot_ms()
                     await self._link_up()
                     await self._serve()
@@ -161,11 +168,12 @@ class Desk:
         else:
             self._log("terminal_connected", terminal=self.id, tid=identity.terminal_id)
         self._take_state(identity)
+        self._matching.link_is_up()
         await self.errands.ask_day(now=True)
 
     def _take_state(self, identity: TerminalIdentity) -> None:
         now = self._identified_ms = self._clock.boot_ms()
-        self._till.identity = identity
+        self._till.identity, self._enquire = identity, False
         if identity.ready:
             self.trouble = ""
             if self._unready_ms is not None:
@@ -188,17 +196,16 @@ class Desk:
         self.trouble = str(error)
         self._shown, self.linked = (), False
         self.errands.fail(error)
+        restarts = self.closing.reboots(None)
+        told = {"device": "terminal", "terminal": self.id, "why": str(error)}
+        told["effect"] = "out of order for payment"
         if self._lost_ms is None:
-            self._lost_ms = self._clock.boot_ms()
-            self._log(
-                "device_lost",
-                level="error",
-                id=error.code,
-                device="terminal",
-                terminal=self.id,
-                why=str(error),
-                effect="out of order for payment",
-            )
+            self._lost_ms, self._loss_told = self._clock.boot_ms(), False
+            if restarts:
+                self._log("device_restarts", **told)
+        if not restarts and not self._loss_told:
+            self._loss_told = True
+            self._log("device_lost", level="error", id=error.code, **told)
 
     async def _serve(self) -> None:
         while True:
@@ -209,13 +216,37 @@ class Desk:
                 continue
             await self.errands.ask_day(now=False)
             every_ms = IDENTIFY_SOON_MS if self.trouble else IDENTIFY_EVERY_MS
-            if self._clock.boot_ms() - self._identified_ms >= every_ms:
+            if self._enquire or self._clock.boot_ms() - self._identified_ms >= every_ms:
                 self._take_state(await self._terminal.identify())
+            if await self._care():
+                continue
             await self._paint()
             if self._wants_card():
                 await self._poll_card()
             else:
                 await self._nap(NO_CARD_PAUSE_S)
+
+    async def _care(self) -> bool:
+        """What the station does at the terminal by itself, when nothing else is to be done there; True when
+        it did something."""
+        identity, now = self._till.identity, self._clock.boot_ms()
+        if identity is None or now < self._care_again_ms:
+            return False
+        try:
+            told = (
+                await self._matching.turn(identity)
+                or await self.closing.turn(identity, self._beat)
+                or await self._needs.turn(identity, self._beat)
+            )
+        except LedgerError as error:
+            self._care_again_ms = now + CARE_PAUSE_MS
+            self._log(
+                "care_put_off", level="error", id=error.code, terminal=self.id, why=str(error)
+            )
+            return False
+        if told:
+            self._shown, self._enquire = (), True
+        return told
 
     async def _nap(self, seconds: float) -> None:
         try:
@@ -231,7 +262,7 @@ class Desk:
         lines = (
             self._notice.lines
             if self._notice is not None
-            else self.screen.lines(self.id, self.points, self.trouble or self.no_room)
+            else self.screen.lines(self.id, self.points, self._blocked(), closed=self._closed())
         )
         if lines != self._shown:
             await self._terminal.show(lines)
@@ -243,15 +274,31 @@ class Desk:
 
     # --- cards ------------------------------------------------------------------------------------
 
+    def _blocked(self) -> str:
+        """Why nobody can do anything here. A day that is to be ended is no such thing: drivers still stop
+        their sessions."""
+        needs = () if self._till.identity is None else self._till.identity.needs
+        ends = self.linked and needs[:1] == (Need.END_OF_DAY,)
+        return self.no_room or ("" if ends else self.trouble)
+
+    def _closed(self) -> str:
+        """Why no session may begin, as screen.refused has words for it."""
+        if self._blocked() or not self.accepting:
+            return "out_of_order"
+        if self.trouble or self.closing.draining:
+            return "day_end"
+        return "out_of_order" if self.closing.reboots(self._linked_ms) else ""
+
+    def _closed_to_taps(self) -> str:
+        """Before it is known whether the terminal is still ready nobody begins either."""
+        return self._closed() or ("busy" if self._enquire else "")
+
     def _wants_card(self) -> bool:
         if self.errands.wants_card:
             return True
-        if self.trouble or not self.accepting:
+        if not self.linked or (self.trouble and self._closed() != "day_end"):
             return False
-        if not self.no_room and any(not p.ready_for_session() for p in self.points.values()):
-            return True
-        mine = self._keeper.at_terminal(self.id)
-        return any(energy_allowed(s.state) or s.state is S.HELD for s in mine)
+        return self.accepting and self.taps.wanted()
 
     async def _poll_card(self) -> None:
         """Wait for a card; in between do work that comes, and show what is new. The driver aborts the
@@ -272,85 +319,8 @@ class Desk:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
         if card is not None:
-            await self._tapped(card)
-
-    async def _tapped(self, card: Card) -> None:
-        self._shown = ()  # the terminal shows its own words after a card
-        mac = hmac.new(self._card_key, card.token or b"", hashlib.sha256).digest()
-        repeated = self._repeated(mac)
-        known = mac if card.token is not None else None
-        mine = [
-            s for s in self._keeper.at_terminal(self.id) if known and known == self._macs.get(s.id)
-        ]
-        if self.errands.wants_card and not mine:
-            self.errands.take_card(card, known)
-            return
-        if repeated:
-            return
-        for session in mine:
-            if energy_allowed(session.state) and self._rules.stop_by_tap:
-                await self._keeper.tell(session.id, E.STOP, {"reason": "tap"})
-            elif session.state is S.HELD:
-                await self._keeper.tell(session.id, E.CANCELLED, {"why": "driver"})
-            return
-        refused = self._refusal()
-        if refused:
-            self.tell_driver(*self.screen.refused(refused))
-        else:
-            await self._begin(known)
-
-    def _repeated(self, mac: bytes) -> bool:
-        now = self._clock.boot_ms()
-        repeated = self._last_tap[0] == mac and now - self._last_tap[1] < SAME_TAP_MS
-        self._last_tap = (mac, now)
-        return repeated
-
-    def _refusal(self) -> str:
-        """Why no session can begin now, as screens.refused_tap has words for it."""
-        if self._keeper.unbound(self.id) is not None:
-            return "busy"
-        if self.no_room or not self.accepting:
-            return "out_of_order"
-        troubles = [p.ready_for_session() for p in self.points.values()]
-        if not all(troubles):
-            return ""
-        mine = self._keeper.at_terminal(self.id)
-        if any(energy_allowed(s.state) or s.state is S.HELD for s in mine):
-            return "other_card"
-        return "occupied" if "occupied" in troubles else "out_of_order"
-
-    def _connector(self) -> ChargePoint | None:
-        """The connector that is meant, where that can be known before the tap (design §2 rule 7)."""
-        free = [p for p in self.points.values() if not p.ready_for_session()]
-        plugged = [p for p in free if p.car_there]
-        if len(plugged) == 1:
-            return plugged[0]
-        return free[0] if len(free) == 1 else None
-
-    async def _begin(self, mac: bytes | None) -> None:
-        chosen = self._connector()
-        session_id = new_session_id()
-        data = {
-            "evse": None if chosen is None else chosen.id,
-            "plugged": chosen is not None and chosen.car_there,
-            "terminal": self.id,
-            "terminal_id": None if self.identity is None else self.identity.terminal_id,
-            "amount_minor": self._rules.hold.amount_minor,
-            "currency": self._rules.hold.currency,
-            "tariff_id": self._context.tariff.id,
-            "language": self._rules.language,
-            "accept_partial": self._rules.accept_partial,
-            "least_capture_minor": self._till.least_amount_minor,
-        }
-        if mac is not None:
-            self.remember_card(session_id, mac)
-        try:
-            await self._keeper.tell(session_id, E.TAPPED, data, card_mac=mac)
-        except LedgerError as error:
-            self.forget_card(session_id)
-            self.no_room = str(error)
-            self._log("session_refused", level="error", id="STA-003", why=str(error))
-            self._wake.set()
+            self._shown = ()  # the terminal shows its own words after a card
+            await self.taps.tapped(card)
 
     # --- work -------------------------------------------------------------------------------------
 
@@ -370,20 +340,28 @@ class Desk:
         try:
             outcome = await self._till.do(session, effect)
         finally:
-            self._last_tap = (self._last_tap[0], self._clock.boot_ms())
+            self.taps.served()
+        if isinstance(outcome, Refused):
+            self._look_at(outcome)
         if effect is Effect.AUTHORIZE and isinstance(outcome, Refused):
             if outcome.reason is Reason.CARD_REMOVED:
-                # It says "please tap again": the same card at once is no lasting tap.
-                self._last_tap = (b"", -SAME_TAP_MS)
+                self.taps.may_come_again()
             self.tell_driver(*self.screen.declined(outcome.reason, outcome.key))
         elif effect is Effect.AUTHORIZE and isinstance(outcome, NotSent):
             self.tell_driver(*self.screen.refused("out_of_order"))
+
+    def _look_at(self, refused: Refused) -> None:
+        """Where the refusal may mean that no payment can succeed, the terminal is asked before the next."""
+        if refused.reason in (Reason.OPERATOR, Reason.TRY_LATER):
+            self._enquire = True
+        if refused.key == DAY_CLOSING:
+            self.closing.full()
 
     async def _errand(self) -> None:
         """What a person asks for may leave the terminal in another state and with another text."""
         self._shown = ()
         await self.errands.do_next(self._beat)
-        self._identified_ms = self._clock.boot_ms() - IDENTIFY_EVERY_MS
+        self._enquire = True
 
     async def _ask(self, session: Session, effect: Effect) -> None:
         try:

@@ -75,7 +75,7 @@ class Errands:
         if answer.done():
             return
         try:
-            found = await _bounded(work(self._terminal), beat)
+            found = await bounded(work(self._terminal), beat)
         except (DeviceUnavailable, DayEndRefused, LedgerError, ValueError) as error:
             _tell(answer, error)
             if isinstance(error, DeviceUnavailable):
@@ -100,7 +100,7 @@ class Errands:
             await self.day.ask(self._terminal)
 
 
-async def _bounded(work: Awaitable[Any], beat: Callable[[], None]) -> Any:
+async def bounded(work: Awaitable[Any], beat: Callable[[], None]) -> Any:
     """`work`, with signs of life for the watchdog as long as it may take."""
     task = asyncio.ensure_future(work)
     try:

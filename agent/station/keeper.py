@@ -155,6 +155,10 @@ class Keeper:
         """The session that ended last at a terminal, for the screen and the receipt."""
         return next((s for s in reversed(self._closed) if s.terminal == terminal), None)
 
+    def closed_at(self, terminal: str) -> list[Session]:
+        """The sessions that ended last at a terminal, oldest first."""
+        return [s for s in self._closed if s.terminal == terminal]
+
     def may_charge(self, evse: str) -> bool:
         session = self.on_evse(evse)
         return session is not None and energy_allowed(session.state)
@@ -186,7 +190,7 @@ class Keeper:
     ) -> Step:
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             before = self.sessions.get(session_id) or Session(session_id)
-            if before.state is S.NEW and name is not E.TAPPED:
+            if before.state is S.NEW and name not in (E.TAPPED, E.FOREIGN):
                 self._locks.pop(session_id, None)
                 return Step(before, False, None)  # closed meanwhile
             event = Event(name, self._clock.stamp(), data)

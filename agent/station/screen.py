@@ -64,7 +64,9 @@ class Screen:
     # --- moments ----------------------------------------------------------------------------------
 
     def refused(self, why: str) -> tuple[Lines, int]:
-        """A tap that starts nothing: "busy", "occupied", "other_card" or "out_of_order"."""
+        """A tap that starts nothing: "busy", "occupied", "other_card", "day_end" or "out_of_order"."""
+        if why == "day_end":
+            return self.day_end(), NOTICE_MS
         if why == "out_of_order":
             return self._out_of_order(""), NOTICE_MS
         return screens.refused_tap(self._display, why), NOTICE_MS
@@ -80,7 +82,10 @@ class Screen:
 
     # --- states -----------------------------------------------------------------------------------
 
-    def lines(self, terminal: str, points: Mapping[str, ChargePoint], trouble: str) -> Lines:
+    def lines(
+        self, terminal: str, points: Mapping[str, ChargePoint], trouble: str, closed: str = ""
+    ) -> Lines:
+        """`trouble`: why nobody can do anything; `closed`: why no session may begin (see `refused`)."""
         if trouble:
             return self._out_of_order(trouble)
         keeper = self._context.keeper
@@ -91,8 +96,10 @@ class Screen:
         done = keeper.last_closed(terminal)
         if done is not None and self._fresh(done):
             return self._of(done, points)
+        if closed == "day_end":
+            return self.day_end()
         free = [p for p in points.values() if not p.ready_for_session()]
-        if not free:
+        if closed or not free:
             return self._out_of_order("")
         plug_first = self._plug_first and not any(p.car_there for p in free)
         return screens.idle(self._display, self._context.tariff, self._hold, plug_first=plug_first)

@@ -219,7 +219,7 @@ class Station:
         desk = self.parts.desks.get(session.terminal)
         mac = await self.ledger.card_mac(session.id)
         if desk is not None and mac is not None:
-            desk.remember_card(session.id, mac)
+            desk.taps.remember(session.id, mac)
 
     # --- effects ----------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class Station:
         desk = self.parts.desks.get(session.terminal)
         if desk is not None:
             if session.state not in OCCUPIES_EVSE:
-                desk.forget_card(session.id)
+                desk.taps.forget(session.id)
             desk.refresh()
         if session.state in (S.CLOSED, S.UNRESOLVED):
             self._start(f"forget {session.id}", self._forget_card(session.id))

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.ports import Card, Need, OpenHolds, TerminalIdentity
 from agent.session import S, Session
+from agent.station.till import MAYBE_OPEN
 
 # Enough to tell two cards apart at a bench, too little to look one up.
 MAC_SHOWN_BYTES = 4
@@ -23,8 +24,6 @@ NEXT: dict[str, str] = {
     Need.OPERATOR: "look at the terminal, then call its operator with the code",
 }
 
-# The hold may still be open: it is ours, and explains its receipt.
-_MAYBE_OPEN = ("", "refused", "unknown")
 _NO_HOLD_YET = frozenset({S.AUTHORIZING, S.HOLD_UNCLEAR})
 
 
@@ -82,7 +81,7 @@ def holds_json(
     """Every open receipt and the session that explains it. `sessions`: the open ones of this ledger,
     None without a ledger. A hold is known by terminal id and receipt (design §2 rule 3)."""
     here = [s for s in sessions or () if _at(s, terminal_id)]
-    ours = {r: s for s in here if (r := _receipt(s)) is not None and s.outcome in _MAYBE_OPEN}
+    ours = {r: s for s in here if (r := _receipt(s)) is not None and s.outcome in MAYBE_OPEN}
     pending = [s.id for s in here if s.state in _NO_HOLD_YET and not s.hold]
     listed = set(holds.receipts)
     return {

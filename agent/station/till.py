@@ -56,6 +56,9 @@ JUDGES = {
     Effect.ASK_RELEASE: judge_release,
     Effect.ASK_RAISE: judge_raise,
 }
+_ENDS_UNCLEAR = (S.CAPTURE_UNCLEAR, S.RELEASE_UNCLEAR)
+# The hold may still be open: it is ours, and explains its receipt.
+MAYBE_OPEN = ("", "refused", "failed", "unknown", "away")
 MONEY_EFFECTS = frozenset({Effect.AUTHORIZE, Effect.RAISE, Effect.CAPTURE, Effect.RELEASE, *JUDGES})
 
 
@@ -66,6 +69,15 @@ def owes(session: Session, effect: Effect) -> bool:
     if session.state is S.UNRESOLVED:
         return effect in JUDGES and not owed_now(session)
     return OWED.get(session.state) is effect
+
+
+def made_elsewhere(session: Session, terminal_id: str | None) -> str:
+    """Why this is not the terminal that the hold was made at; empty when it is. At another one the
+    same receipt number may be somebody else's hold."""
+    made_at = session.hold.get("terminal_id")
+    if not made_at or not terminal_id or made_at == terminal_id:
+        return ""
+    return f"the hold was made at terminal {made_at}, this is terminal {terminal_id}"
 
 
 def clean_text(text: str) -> str:
@@ -96,13 +108,13 @@ class Till:
     async def do(self, session: Session, effect: Effect) -> Outcome:
         """AUTHORIZE, CAPTURE or RELEASE, reported to the session. Raises DeviceUnavailable after an
         unknown outcome, so that the link is made anew before anything is asked."""
-        stranger = self._stranger(session)
-        if stranger and effect is not Effect.AUTHORIZE:
-            outcome: Outcome = NotSent(stranger)
-        elif effect is Effect.AUTHORIZE:
-            outcome = await self._authorize(session)
+        if effect is Effect.AUTHORIZE:
+            outcome: Outcome = await self._authorize(session)
         elif effect is Effect.RAISE:
-            outcome = await self._raise(session)
+            stranger = self._stranger(session)
+            outcome = NotSent(stranger) if stranger else await self._raise(session)
+        elif await self._is_away(session):
+            return NotSent("another terminal has the hold")
         elif effect is Effect.CAPTURE:
             outcome = await self._settle(session, Money(session.to_capture_minor, session.currency))
         else:
@@ -114,15 +126,20 @@ class Till:
         return outcome
 
     def _stranger(self, session: Session) -> str:
-        """Why this is not the terminal that the hold was made at; empty when it is. At another one the
-        same receipt number may be somebody else's hold."""
-        made_at = session.hold.get("terminal_id")
+        """Why the hold cannot be ended here; empty where it can."""
         here = None if self.identity is None else self.identity.terminal_id
-        if not made_at or not here or made_at == here:
-            return ""
-        why = f"the hold was made at terminal {made_at}, this is terminal {here}"
-        self._log("other_terminal", level="error", id="STA-025", session=session.id, why=why)
+        why = made_elsewhere(session, here)
+        if why:
+            self._log("other_terminal", level="error", id="STA-025", session=session.id, why=why)
         return why
+
+    async def _is_away(self, session: Session) -> bool:
+        """Nothing is sent to another terminal than the one that has the hold: it is listed until that one
+        is back."""
+        why = self._stranger(session)
+        if not why:
+            return False
+        return (await self._keeper.tell(session.id, E.AWAY, {"why": why})).taken
 
     async def _authorize(self, session: Session) -> Outcome:
         async def keep(evidence: Evidence) -> Verdict:
@@ -229,6 +246,8 @@ class Till:
     async def ask(self, session: Session, effect: Effect) -> bool:
         """Ask the terminal how it ended and tell the session. False while it cannot be told."""
         answer = await self._question(session)
+        if session.state in _ENDS_UNCLEAR and await self._is_away(session):
+            return True
         judgement = JUDGES[effect](session, answer)
         self._note_strangers(session, answer, judgement)
         if judgement is None:
@@ -255,12 +274,12 @@ class Till:
         open_holds = await self._terminal.open_holds()
         self._beat()
         others = [s for s in self._keeper.at_terminal(self.id) if s.id != session.id]
-        # A refused or unknown end leaves the hold open: it is ours, and explains its receipt.
         known_open = frozenset(
             r
             for s in others
             if isinstance(r := s.hold.get("receipt"), int)
-            and s.outcome in ("", "refused", "failed", "unknown")
+            and s.outcome in (*MAYBE_OPEN, "foreign")
+            and not made_elsewhere(s, identity.terminal_id)
         )
         return Answer(
             identity.terminal_id,

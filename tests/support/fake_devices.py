@@ -103,6 +103,11 @@ class FakeTerminal:
     adds_at_most_minor: int | None = None
     least_amount_minor: int = 0
     eod_due: bool = False
+    full: bool = False  # no booking before its day is ended, though its status does not say so
+    # What it asks for beside, and what it can be told; a task that is done ends the need.
+    wants: list[str] = field(default_factory=list)
+    maintains: tuple[Upkeep, ...] = ()
+    tasks: list[tuple[Upkeep, dict[str, object]]] = field(default_factory=list)
     eod_open_holds: EodHolds = EodHolds.REFUSES
     tells_totals: bool = True
     repeats_day: bool = True
@@ -212,6 +217,8 @@ class TerminalDriver:
             code, text, needs = "f0", "end of day due", ("end_of_day",)
         if not self.d.ready:
             code, text, needs = "51", "initialisation needed", ("initialisation",)
+        if self.d.wants:
+            code, text, needs = "c2", "it wants something", tuple(self.d.wants)
         return TerminalIdentity(
             self.d.terminal_id, "serial", "1.0", "fake", not needs, code, text, needs
         )
@@ -257,7 +264,8 @@ class TerminalDriver:
             await self._takes(0.2)
             self._up()
             self.d.commands.append("open_holds")
-            open_ = tuple(h.ref.receipt for h in self.d.open_holds())
+            here = [h for h in self.d.open_holds() if h.ref.terminal_id == self.d.terminal_id]
+            open_ = tuple(h.ref.receipt for h in here)
             return OpenHolds(
                 open_ if self.d.complete_list else open_[:1], complete=self.d.complete_list
             )
@@ -293,6 +301,9 @@ class TerminalDriver:
             d.undo = undo
             return evidence
 
+        if (d.eod_due or d.full) and d.online and self._linked:
+            d.commands.append("authorize")
+            return Refused(Reason.OPERATOR, "f0", "end of day due", "day_closing")
         return await self._money("authorize", d.authorize_s, book, keep)
 
     async def capture(self, ref: HoldRef, held: Money, amount: Money, keep: Keep) -> Outcome:
@@ -359,10 +370,15 @@ class TerminalDriver:
     def eod_open_holds(self) -> EodHolds:
         return self.d.eod_open_holds
 
-    async def maintain(self, task: Upkeep, **_: object) -> UpkeepReport:
+    async def maintain(self, task: Upkeep, **values: object) -> UpkeepReport:
         async with self._turn:
             await self._takes(0.1)
             self._up()
+            if task is not Upkeep.TOTALS:
+                self.d.tasks.append((task, values))
+            if task in self.d.maintains:
+                self.d.wants = self.d.wants[1:]
+                return UpkeepReport(task, True)
             if task is not Upkeep.TOTALS or not self.d.tells_totals:
                 return UpkeepReport(task, False, "83", "function not possible")
             return UpkeepReport(task, True, facts=_totals(self.d.batch()))
@@ -370,11 +386,16 @@ class TerminalDriver:
     async def end_of_day(self, keep: Keep) -> Outcome:
         d = self.d
 
+        if d.open_holds() and d.eod_open_holds is EodHolds.REFUSES and self._linked:
+            d.commands.append("end_of_day")
+            return Refused(Reason.OPERATOR, "b8", "open pre-authorisations")
+
         def book() -> Evidence:
+            _holds_at_day_end(d)
             batch, before = d.batch(), d.last
             total = sum(m.amount_minor for m in batch)
             d.movements.append(Movement("end_of_day", 0, total))
-            d.eod_due = False
+            d.eod_due = d.full = False
             made = HoldRef(d.terminal_id, 0, 12, 900 + len(d.movements))
             evidence = Evidence(made, Money(total, d.currency), _totals(batch))
             # What was closed stays closed, whatever is answered.
@@ -397,6 +418,8 @@ class TerminalDriver:
             await d.points.reach(f"{verb}:received", self._process)
             await self._takes(takes_s)
             early = {
+                "blocked": Refused(Reason.OPERATOR, "c0", "terminal locked"),
+                "busy": Refused(Reason.TRY_LATER, "9c", "please wait", "terminal_busy"),
                 "declined": Refused(Reason.DECLINED, "05", d.decline_text),
                 "unknown_hold": Refused(Reason.UNKNOWN_HOLD, "b4", "receipt not known"),
             }.get(how)
@@ -434,6 +457,15 @@ class TerminalDriver:
     def _broken(self, why: str) -> Unknown:
         self._linked = False
         return Unknown(why)
+
+
+def _holds_at_day_end(d: FakeTerminal) -> None:
+    """What the worst do to a hold that is left open: charge all of it, or cancel it."""
+    ends = {EodHolds.CHARGES_FULL: "capture", EodHolds.CANCELS: "cancelled_by_day"}
+    for hold in d.open_holds() if d.eod_open_holds in ends else ():
+        hold.open = False
+        kind = ends[d.eod_open_holds]
+        d.movements.append(Movement(kind, hold.ref.receipt, hold.amount_minor))
 
 
 def _totals(batch: Sequence[Movement]) -> dict[str, int | str]:

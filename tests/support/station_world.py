@@ -56,15 +56,7 @@ evses:
 buses:
   rs485: {{port: /dev/null, baud: 9600, framing: 8N1}}
 terminals:
-  - id: t1
-    protocol: zvt
-    profile: generic
-    port: /dev/zero
-    baud: 115200
-    framing: 8N2
-    password: {{file: zvt-password}}
-    currency: EUR
-    serves: [{serves}]
+{terminals}
 payment:
   hold: {{strategy: {strategy}, amount: "{hold}"{more}}}
   start: {start}
@@ -80,6 +72,16 @@ EVSE = """  - id: {id}
     max_power_w: {power}
     evse: {{driver: phoenix_rtu, bus: rs485, unit: {evse_unit}}}
     meter: {{model: eastron_sdm630, bus: rs485, unit: {meter_unit}}}"""
+TERMINAL = """  - id: {id}
+    protocol: zvt
+    profile: generic
+    port: /dev/{port}
+    baud: 115200
+    framing: 8N2
+    password: {{file: zvt-password}}
+    currency: EUR
+    serves: [{serves}]
+    {more}"""
 TARIFF = """
 id: adhoc
 currency: EUR
@@ -107,7 +109,7 @@ class WorldClock:
     def stamp(self) -> Stamp:
         world = self._world
         utc = UTC_MS + world.now_ms + world.skew_ms
-        return Stamp(utc, self.boot_ms(), world.boot_id, Quality.TRUSTED)
+        return Stamp(utc, self.boot_ms(), world.boot_id, world.quality)
 
 
 class World:
@@ -126,17 +128,27 @@ class World:
         stop: str = "tap, unplug",
         on_sigterm: str = "end",
         tariff: str = TARIFF,
+        terminals: dict[str, tuple[str, ...]] | None = None,
+        terminal_more: str = "",
     ) -> None:
+        """`terminals`: which connectors each serves; one for all unless given. `terminal_more`: further
+        settings of every terminal, on one line."""
         self.folder, self.state = folder, folder / "state"
         self.state.mkdir(parents=True)
         self.now_s, self.booted_ms, self.boot_id, self.skew_ms = 1_000.0, 0, "boot-1", 0
+        self.quality = Quality.TRUSTED
         self.loop: VirtualLoop | None = None
         self.station: Station | None = None
         self.process = Process()
         self.exit_code: int | None = None
         self.log_lines: list[dict[str, Any]] = []
         self.points = Points()
-        self.terminal = FakeTerminal(self.points)
+        serves = terminals or {"t1": evses}
+        self.terminals = {
+            name: FakeTerminal(self.points, name, terminal_id=str(52523535 + n))
+            for n, name in enumerate(serves)
+        }
+        self.terminal = self.terminals[next(iter(serves))]
         self.evses = {name: Plant(self.boot_ms) for name in evses}
         payment = {"hold": hold, "start": start, "stop": stop, "on_sigterm": on_sigterm}
         payment |= {"strategy": "maximum", "more": f", partial: {partial}, valid_h: {valid_h}"}
@@ -144,6 +156,10 @@ class World:
             step, most, count = raising
             payment["strategy"] = "increment"
             payment["more"] += f', step: "{step}", most: "{most}", raises: {count}'
+        payment["terminals"] = "\n".join(
+            TERMINAL.format(id=name, port=f"pay{n}" if n else "zero", serves=", ".join(points), more=terminal_more)
+            for n, (name, points) in enumerate(serves.items())
+        )
         self._write_config(evses, max_power_w, payment, tariff)
         monkeypatch.setattr(build, "load", self._load)
 
@@ -241,8 +257,9 @@ class World:
         assert self.loop is not None
         self.process.alive = False
         self.now_s = self.loop.now_s
-        self.terminal.break_link()
-        self.terminal.tapped = None
+        for terminal in self.terminals.values():
+            terminal.break_link()
+            terminal.tapped = None
         self.loop.bury()
         self.loop = None
         # The kernel closes a dead process's files; every commit was synced before.
@@ -349,7 +366,7 @@ class World:
         if kind == "meter":
             plants = list(self.evses.values())
             return lambda spec, *_: MeterDriver(plants[spec.unit - 1], process)
-        return lambda *_: self.terminal.driver(process)
+        return lambda spec, *_: self.terminals.get(spec.id, self.terminal).driver(process)
 
     def _write_config(
         self,
@@ -364,7 +381,6 @@ class World:
         ]
         text = CONFIG.format(
             evses="\n".join(points),
-            serves=", ".join(evses),
             **payment,
         )
         (self.folder / "station.yaml").write_text(text)

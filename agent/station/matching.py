@@ -1,0 +1,167 @@
+"""Open holds at a terminal against the ledger, after every start and whenever the link comes up.
+
+A hold of a running session is adopted, one whose session has ended is finished, one that waits for a
+person stays listed. One that no session explains is listed as a session of its own, once, with a record; it
+is released only where the operator says that the terminal is this station's alone (design §2 rule 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agent.ports import OpenHolds, Terminal, TerminalIdentity
+from agent.session import E, Effect, S, Session
+from agent.session.acts import OPEN_ENDED
+from agent.session.raises import owed_now
+from agent.session.states import OCCUPIES_EVSE
+from agent.station.context import Context
+from agent.station.taps import DeskRules, new_session_id
+from agent.station.till import Till, made_elsewhere
+
+# One of these may have a hold at the terminal that it does not know yet.
+_HOLD_NOT_KNOWN = (S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR)
+# Not at work there: what is not the terminal's own any more is listed.
+_WAITING = (S.CAPTURE_DUE, S.RELEASE_DUE)
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Session ids, and receipts of holds that nobody here explains."""
+
+    adopted: tuple[str, ...]
+    finishing: tuple[str, ...]
+    listed: tuple[str, ...]
+    foreign: tuple[int, ...]
+    gone: tuple[str, ...]
+
+
+def match(terminal_id: str | None, holds: OpenHolds, sessions: Iterable[Session]) -> Matched:
+    """Pure. `sessions`: those that could explain a hold here."""
+    here = [s for s in sessions if s.hold and not made_elsewhere(s, terminal_id)]
+    # Of two with one receipt the newer one is at the terminal: numbers are reused.
+    by_receipt = {s.hold.get("receipt"): s for s in here if s.state is not S.CLOSED}
+    known = {s.hold.get("receipt") for s in here}
+    found = [by_receipt[r] for r in holds.receipts if r in by_receipt]
+    open_ = set(holds.receipts)
+    return Matched(
+        tuple(s.id for s in found if s.state in OCCUPIES_EVSE),
+        tuple(s.id for s in found if s.state not in (*OCCUPIES_EVSE, S.UNRESOLVED)),
+        tuple(s.id for s in found if s.state is S.UNRESOLVED),
+        tuple(r for r in holds.receipts if r not in known),
+        tuple(
+            s.id
+            for s in here
+            if s.outcome == "foreign"
+            and s.state is S.UNRESOLVED
+            and holds.complete
+            and s.hold.get("receipt") not in open_
+        ),
+    )
+
+
+def question_of(session: Session) -> Effect:
+    """What is asked of an outcome that nobody knows."""
+    charge = Effect.ASK_CAPTURE if session.to_capture_minor else Effect.ASK_RELEASE
+    return owed_now(session) or charge
+
+
+class Matching:
+    """`order` queues work of the terminal."""
+
+    def __init__(
+        self,
+        till: Till,
+        terminal: Terminal,
+        rules: DeskRules,
+        context: Context,
+        order: Callable[[str, Effect], None],
+    ) -> None:
+        self.id = till.id
+        self._till, self._terminal = till, terminal
+        self._currency, self._release = rules.hold.currency, rules.release_foreign
+        self._keeper, self._log, self._order = context.keeper, context.log, order
+        self._due = True
+
+    def link_is_up(self) -> None:
+        self._due = True
+
+    async def turn(self, identity: TerminalIdentity) -> bool:
+        """True when the terminal was asked. Raises DeviceUnavailable and LedgerError."""
+        await self._free(identity)
+        sessions = self._keeper.at_terminal(self.id)
+        if not self._due or any(s.state in _HOLD_NOT_KNOWN for s in sessions):
+            return False
+        for session in sessions:
+            elsewhere = made_elsewhere(session, identity.terminal_id)
+            if elsewhere and session.state in _WAITING:
+                await self._keeper.tell(session.id, E.AWAY, {"why": elsewhere})
+            elif not elsewhere and _may_go_on(session):
+                self._order(session.id, question_of(session))
+        holds = await self._terminal.open_holds()
+        sessions = self._keeper.at_terminal(self.id)
+        if any(s.state in _HOLD_NOT_KNOWN for s in sessions):
+            return True  # a tap came in between: its hold may be among them
+        self._due = False
+        known = match(identity.terminal_id, holds, self._known(identity.terminal_id))
+        await self._take_in(identity, known)
+        return True
+
+    def _known(self, terminal_id: str | None) -> list[Session]:
+        """What can explain a hold here: also a session that was begun when this terminal had another name
+        in the configuration, and what a person took off the list although it is still open."""
+        closed = [s for s in self._keeper.closed_at(self.id) if s.outcome == "foreign"]
+        open_ = [
+            s
+            for s in self._keeper.sessions.values()
+            if s.terminal == self.id or (terminal_id and s.hold.get("terminal_id") == terminal_id)
+        ]
+        return [*closed, *open_]
+
+    async def _take_in(self, identity: TerminalIdentity, found: Matched) -> None:
+        if found.adopted or found.finishing or found.listed or found.foreign:
+            self._log(
+                "holds_matched",
+                terminal=self.id,
+                adopted=list(found.adopted),
+                finishing=list(found.finishing),
+                listed=list(found.listed),
+                foreign=list(found.foreign),
+            )
+        self._till.strange_holds = found.foreign
+        for session_id in found.gone:
+            why = {"why": "the terminal does not list it any more"}
+            await self._keeper.tell(session_id, E.VANISHED, why)
+        # A session that was set aside could explain it.
+        for receipt in () if self._keeper.set_aside else found.foreign:
+            await self._list(identity.terminal_id, receipt)
+
+    async def _list(self, terminal_id: str | None, receipt: int) -> None:
+        session_id = new_session_id()
+        self._log(
+            "strange_holds",
+            level="warning",
+            id="STA-027",
+            terminal=self.id,
+            receipts=[receipt],
+            session=session_id,
+        )
+        data = {
+            "terminal": self.id,
+            "terminal_id": terminal_id,
+            "currency": self._currency,
+            "hold": {"terminal_id": terminal_id or "", "receipt": receipt},
+        }
+        await self._keeper.tell(session_id, E.FOREIGN, data)
+
+    async def _free(self, identity: TerminalIdentity) -> None:
+        """Where the terminal is ours alone: whoever made it, nobody will end it."""
+        if not self._release or self._keeper.set_aside:
+            return
+        for s in self._keeper.at_terminal(self.id):
+            recorded = s.state is S.UNRESOLVED and s.settlement_seq is not None
+            if s.outcome == "foreign" and recorded and not made_elsewhere(s, identity.terminal_id):
+                await self._keeper.tell(s.id, E.CANCELLED, {"why": "the terminal is ours alone"})
+
+
+def _may_go_on(session: Session) -> bool:
+    return session.state is S.UNRESOLVED and session.outcome in OPEN_ENDED and bool(session.hold)

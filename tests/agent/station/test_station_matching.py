@@ -1,0 +1,244 @@
+"""Open holds at the terminal against the ledger, at every start and whenever the link comes up; and a
+terminal that is replaced while it has holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from support.fake_devices import Hold
+from support.session_events import reach
+from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
+
+from agent.ports import HoldRef, OpenHolds
+from agent.session import E, S, Session
+from agent.station.matching import match
+
+Make = Callable[..., World]
+TID, OTHER_TID = "52523535", "99999999"
+
+
+def relink(w: World) -> None:
+    """The terminal was off for a moment."""
+    before = len(w.logged("device_back"))
+    w.terminal.online = False
+    w.until(lambda: bool(w.agent.parts.desks["t1"].trouble), within_s=90)
+    w.terminal.online = True
+    w.until(lambda: len(w.logged("device_back")) > before, within_s=60)
+    w.run(5)
+
+
+def strange(w: World, receipt: int = 17, tid: str = TID) -> None:
+    w.terminal.holds.append(Hold(HoldRef(tid, receipt), 5000))
+
+
+def foreign(w: World) -> list[Session]:
+    return [s for s in w.sessions() if s.hold.get("receipt") == 17]
+
+
+# --- whose it is ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["kill", "relink"])
+def test_a_running_sessions_hold_is_adopted_once(make: Make, way: str) -> None:
+    w = make()
+    charge(w)
+    if way == "kill":
+        w.kill()
+        w.start()
+        w.run(5)
+    else:
+        relink(w)
+    found = w.logged("holds_matched")[-1]
+    assert found["adopted"] == [w.session().id] and found["foreign"] == []
+    w.terminal.tap(CARD)
+    w.until_state(S.CLOSED)
+    one_end_each(w)
+
+
+def test_the_hold_of_a_session_that_is_over_is_finished(make: Make) -> None:
+    w = make()
+    w.terminal.script["capture"].append("not_sent")
+    charge(w)
+    w.terminal.tap(CARD)
+    w.until_state(S.CAPTURE_DUE)
+    w.kill()
+    w.start()
+    w.run(5)
+    assert w.logged("holds_matched")[-1]["finishing"] == [w.session().id]
+    w.until_state(S.CLOSED)
+    one_end_each(w)
+
+
+def test_a_hold_of_nobody_is_listed_once_with_a_record_and_left_alone(make: Make) -> None:
+    w = make(start=False)
+    strange(w)
+    w.start()
+    w.run(5)
+    relink(w)
+    w.kill()
+    w.start()
+    w.run(5)
+    (listed,) = foreign(w)
+    assert (listed.state, listed.outcome, listed.held_minor) == (S.UNRESOLVED, "foreign", None)
+    assert w.records() == [("settlement", listed.id)]
+    assert "release" not in w.terminal.commands
+    assert [e["id"] for e in w.errors() if e["id"] == "STA-027"] == ["STA-027"]
+    assert w.request("status")["open"][0]["payment"] == "foreign"
+    assert w.request("terminal_open_holds")["unexplained"] == [17]
+    charge(w)
+    w.terminal.tap(CARD)
+    w.until_state(S.CLOSED)
+    w.terminal.holds[0].open = False  # its owner ended it
+    relink(w)
+    (gone,) = foreign(w)
+    assert (gone.state, gone.outcome) == (S.CLOSED, "gone")
+    assert [kind for kind, owner in w.records() if owner == gone.id] == ["settlement"] * 2
+
+
+def test_where_the_terminal_is_ours_alone_it_is_released_once(make: Make) -> None:
+    w = make(start=False, terminal_more="foreign_holds: release")
+    strange(w)
+    w.start()
+    w.until(lambda: foreign(w) and foreign(w)[0].state is S.CLOSED)
+    assert w.terminal.count("release") == 1 and not w.terminal.open_holds()
+    kinds = [kind for kind, owner in w.records() if owner == foreign(w)[0].id]
+    assert kinds == ["settlement", "settlement"], "listed first, then how it ended"
+
+
+@pytest.mark.parametrize("point", ["received", "result_sent", "answered"])
+def test_killed_while_it_is_released(make: Make, point: str) -> None:
+    w = make(start=False, terminal_more="foreign_holds: release")
+    strange(w)
+    w.start()
+    w.until_killed(f"release:{point}")
+    w.start()
+    w.until(lambda: foreign(w)[0].state is S.CLOSED)
+    assert w.terminal.count("release") == 1 and len(foreign(w)) == 1
+
+
+def test_a_hold_that_a_tap_has_just_made_is_nobody_elses(make: Make) -> None:
+    """The evidence never came: whose the listed hold is, is asked first."""
+    w = make(terminal_more="foreign_holds: release")
+    w.terminal.script["authorize"].append("lost_done")
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until_state(S.CHARGING)
+    assert len(w.sessions()) == 1 and "release" not in w.terminal.commands
+
+
+def test_holds_are_not_released_while_a_session_is_set_aside(make: Make) -> None:
+    """It may be what explains them."""
+    w = make(terminal_more="foreign_holds: release")
+    charge(w)
+    w.agent.ledger._ledger._db.execute("UPDATE event SET name = 'of_tomorrow' WHERE name = 'began'")
+    w.kill()
+    w.start()
+    w.run(60)
+    assert len(w.agent.keeper.set_aside) == 1 and w.terminal.open_holds()
+    assert "release" not in w.terminal.commands
+    assert w.request("status")["terminals"][0]["strange_holds"] == [231]
+
+
+# --- replaced ---------------------------------------------------------------------------------------
+
+
+def replace_terminal(w: World, tid: str) -> None:
+    w.terminal.online = False
+    w.until(lambda: bool(w.agent.parts.desks["t1"].trouble), within_s=90)
+    w.terminal.terminal_id = tid
+    w.terminal.last = None
+    w.terminal.online = True
+    w.until(lambda: not w.agent.parts.desks["t1"].trouble, within_s=60)
+    w.run(5)
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+def test_a_terminal_is_replaced_while_it_has_a_hold(make: Make, restart: bool) -> None:
+    """Nothing of the old one's is sent to the new one, whose receipts are other people's; new sessions
+    begin at once; the old session goes on when the old terminal is back."""
+    w = make(evses=(E1, E2))
+    charge(w)
+    replace_terminal(w, OTHER_TID)
+    first = w.sessions()[0].id
+    w.plant.unplug()
+    w.until(lambda: w.sessions()[0].state is S.UNRESOLVED)
+    away = w.sessions()[0]
+    assert (away.outcome, away.owed_minor) == ("away", away.cost_minor)
+    assert w.request("status")["open"][0]["owed_minor"] == away.cost_minor > 0
+    if restart:
+        w.kill()
+        w.start()
+        w.run(5)
+    w.evses[E2].plug()
+    w.run(3)
+    w.terminal.tap(OTHER_CARD)
+    w.until_state(S.CHARGING)
+    w.run(30)
+    w.terminal.tap(OTHER_CARD)
+    w.until_state(S.CLOSED)
+    ends = [m for m in w.terminal.movements if m.kind == "capture"]
+    assert len(ends) == 1 and ends[0].receipt == w.session().hold["receipt"]
+    replace_terminal(w, TID)
+    w.until(lambda: w.sessions()[0].state is S.CLOSED)
+    assert w.sessions()[0].id == first and w.sessions()[0].captured_minor == away.cost_minor
+    assert w.terminal.count("capture") == 2 and not w.terminal.open_holds()
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome"), [("not_sent", "away"), ("lost", "unknown"), ("lost_after", "unknown")]
+)
+def test_it_is_replaced_before_the_capture_was_known(make: Make, how: str, outcome: str) -> None:
+    w = make()
+    w.terminal.script["capture"].append(how)
+    charge(w)
+    w.terminal.tap(CARD)
+    w.until(lambda: "capture" in w.terminal.commands)
+    w.terminal.online = False
+    w.until_state(S.CAPTURE_DUE, S.CAPTURE_UNCLEAR)
+    last = w.terminal.last
+    replace_terminal(w, OTHER_TID)
+    assert w.until_state(S.UNRESOLVED).outcome == outcome
+    w.run(120)
+    assert w.terminal.commands.count("capture") == 1
+    replace_terminal(w, TID)
+    w.terminal.last = last
+    w.until_state(S.CLOSED, within_s=3700)
+    one_end_each(w, settlements=2)
+
+
+def test_the_same_receipt_at_the_new_terminal_is_somebody_elses(make: Make) -> None:
+    w = make()
+    charge(w)
+    receipt = w.session().hold["receipt"]
+    w.terminal.holds.append(Hold(HoldRef(OTHER_TID, int(str(receipt))), 700))
+    replace_terminal(w, OTHER_TID)
+    listed = [s for s in w.sessions() if s.outcome == "foreign"]
+    assert [s.hold["terminal_id"] for s in listed] == [OTHER_TID]
+    w.plant.unplug()
+    w.until(lambda: w.sessions()[0].state is S.UNRESOLVED)
+    assert "capture" not in w.terminal.commands
+
+
+# --- pure -------------------------------------------------------------------------------------------
+
+
+def at(state: S, receipt: int, tid: str = TID) -> Session:
+    session = reach(state).session
+    return replace(session, id=f"{state}", hold={"terminal_id": tid, "receipt": receipt})
+
+
+def test_every_listed_hold_has_one_place() -> None:
+    sessions = [at(S.CHARGING, 1), at(S.CAPTURE_DUE, 2), at(S.UNRESOLVED, 3)]
+    found = match(TID, OpenHolds((1, 2, 3, 4)), [*sessions, at(S.HELD, 4, OTHER_TID)])
+    assert (found.adopted, found.finishing) == (("charging",), ("capture_due",))
+    assert (found.listed, found.foreign, found.gone) == (("unresolved",), (4,), ())
+
+
+def test_a_list_that_is_not_whole_says_nothing_of_what_is_missing() -> None:
+    listed = replace(reach(S.NEW).tell(E.FOREIGN).session, settlement_seq=1)
+    assert match(TID, OpenHolds((), complete=True), [listed]).gone == (listed.id,)
+    assert match(TID, OpenHolds((), complete=False), [listed]).gone == ()
+    assert match(OTHER_TID, OpenHolds(()), [listed]).gone == ()
