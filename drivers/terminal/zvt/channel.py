@@ -17,7 +17,7 @@ from drivers.terminal.zvt import outcomes as o
 from drivers.terminal.zvt.apdu import Apdu
 from drivers.terminal.zvt.dialogue import Dialogue
 from drivers.terminal.zvt.drive import Drive, Store
-from drivers.terminal.zvt.frames import Link
+from drivers.terminal.zvt.frames import SENDS_MAX, T2_MS, Link
 from drivers.terminal.zvt.links import AnyLink
 from drivers.terminal.zvt.numbering import Numbering
 from drivers.terminal.zvt.profile import Profile
@@ -31,6 +31,9 @@ Opener = Callable[[LineSpec], Awaitable[Line]]
 
 NOT_REGISTERED = 0x6B
 LINK_DOWN = "the link to the terminal is down"
+# An abort whose answer did not come when the card did (both sides spoke at once) may be answered until the
+# terminal has given up its repeats.
+ABORT_LATE_MS = SENDS_MAX * T2_MS
 # Lines of a printout that are handed on.
 LINES_MAX = 500
 
@@ -76,6 +79,7 @@ class Channel:
         self._wake = asyncio.Event()
         self.is_tcp = is_tcp(spec.line.port)
         self._numbering = Numbering()  # of the registration, which outlives a connection
+        self._abort_late_until = 0
         self.registered = False
         self.baud = spec.line.baud
         self.garbage = ""  # what the last command met instead of ZVT
@@ -183,6 +187,10 @@ class Channel:
             raise
         finally:
             self._dialogue = None
+        if sequence.money and started < self._abort_late_until:
+            outcome = _without_late_answer(outcome)
+        if dialogue.abort_unanswered:
+            self._abort_late_until = self._env.boot_ms() + ABORT_LATE_MS
         self._log(dialogue.name, outcome, drive.told, self._env.boot_ms() - started)
         if isinstance(self._link, StreamLink):
             self.garbage = self._link.garbage
@@ -213,6 +221,14 @@ class Channel:
             said=list(dict.fromkeys(said)),
             after_ms=after_ms,
         )
+
+
+def _without_late_answer(outcome: o.Outcome) -> o.Outcome:
+    """A no to a money command, which may have been meant for the abort before it: then the terminal went
+    on to do what it was asked."""
+    if not isinstance(outcome, o.Negative):
+        return outcome
+    return o.Disputed(f"{outcome.code:02x}: to it, or to the abort before it")
 
 
 def _ran(outcome: o.Outcome, told: list[o.Told]) -> Ran:

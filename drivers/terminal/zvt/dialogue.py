@@ -98,6 +98,11 @@ class Dialogue:
     def over(self) -> bool:
         return self._at is At.OVER
 
+    @property
+    def abort_unanswered(self) -> bool:
+        """An answer to our abort may still come, and would be taken for one to the next command."""
+        return self._abort_answers > 0
+
     def start(self, now: int) -> None:
         self._until = now + self._sequence.longest_ms
         self._link.begin(encode(self._numbering.command(self._command)), now)

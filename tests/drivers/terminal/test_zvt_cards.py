@@ -5,12 +5,9 @@ from typing import Any
 
 import pytest
 from support.zvt_bench import Bench, h, unavailable
-from support.zvt_peer import OK, UID, Manners, apdu
+from support.zvt_peer import OK, UID, Manners, apdu, frame
 
-from agent.ports import (
-    CardKind,
-    Done,
-)
+from agent.ports import CardKind, Done, Refused, Unknown
 from agent.values import Money
 from drivers.terminal.zvt.apdu import Tlv
 from drivers.terminal.zvt.cards import READ_PAUSE_S
@@ -249,5 +246,45 @@ def test_seconds_out_of_range(run: Any) -> None:
         for seconds in (0, 16):
             with pytest.raises(ValueError, match="expected 1 to 15"):
                 await b.driver.read_card(seconds)
+
+    run(case)
+
+
+def test_a_late_refusal_of_an_abort_does_not_refuse_the_hold_after_it(run: Any) -> None:
+    """Card and abort met on the line. The terminal answers the abort when the hold has been asked for, and
+    then makes the hold: refused, it would be nobody's."""
+
+    async def case(b: Bench) -> None:
+        await b.linked()
+        hear = b.peer.receive
+
+        async def read(_timeout_s: int) -> None:
+            await b.peer.say(OK)
+            while b"\x06\xb0" not in b"".join(b.cable.sent):
+                await asyncio.sleep(0.01)
+            await b.peer.say(h("040f102700060c4c0a000000000000081ca72f"))
+
+        def receive(data: bytes) -> None:
+            if b"\x06\xb0" in data:
+                return  # it is talking itself
+            if b"\x06\x22" in data:
+                b.cable.to_ecr(b"\x06" + frame(h("848300")))
+            hear(data)
+
+        b.peer._read_card = read  # type: ignore[method-assign]
+        b.cable._out._deliver = receive
+        reading = asyncio.ensure_future(b.driver.read_card(15))
+        await asyncio.sleep(0.5)
+        outcome = await b.hold()
+        assert await reading is not None
+        assert isinstance(outcome, Unknown), outcome
+        assert b.heard()[-1] == "0622", "it goes on to do it"
+        with unavailable("TRM-009"):
+            await b.driver.identify()  # both begin anew before anybody asks
+        await asyncio.sleep(20)
+        b.cable._out._deliver = hear
+        await b.driver.connect()
+        b.peer.scripts["0622"] = [h("848300")]
+        assert isinstance(await b.hold(), Refused), "long after it a no is a no"
 
     run(case)
