@@ -6,9 +6,10 @@ import pytest
 from support.virtual_loop import VirtualLoop
 
 from agent.ports import DriverEnv
+from drivers.line import LineLost
 from drivers.terminal.zvt import commands
 from drivers.terminal.zvt.dialogue import Dialogue
-from drivers.terminal.zvt.drive import Drive
+from drivers.terminal.zvt.drive import TOLD_MAX, Drive
 from drivers.terminal.zvt.frames import Link, frame
 from drivers.terminal.zvt.outcomes import Broken
 from drivers.terminal.zvt.sequences import SEQUENCES
@@ -111,3 +112,23 @@ def test_many_pieces_take_few_timers(monkeypatch: pytest.MonkeyPatch) -> None:
     loop.close()
     slept = len(pieces) + 1
     assert made - slept < len(pieces) / 5, f"{made - slept} timers for {len(pieces)} pieces"
+
+
+def test_a_terminal_that_talks_on_fills_no_memory() -> None:
+    """What is kept of what it says on the way has a bound; all of it is answered."""
+    ways = [
+        b"\x06" + frame(bytes([0x04, 0xFF, 0x02, number % 256, 1 + number // 256]))
+        for number in range(TOLD_MAX + 50)
+    ]
+    talk = [b"\x06" + frame(bytes.fromhex("800000")), *ways]
+
+    async def main() -> None:
+        line = Line(*talk, pause_s=0.001, error=LineLost("end"))
+        found = drive(line)
+        assert isinstance(await found.run(), Broken)
+        assert len(found.told) == TOLD_MAX
+        assert line.written.count(frame(bytes.fromhex("800000"))) == len(ways)
+
+    loop = VirtualLoop()
+    loop.run_until_complete(main())
+    loop.close()

@@ -314,6 +314,33 @@ def test_the_totals_of_a_day(run: Any) -> None:
     run(case)
 
 
+def test_a_total_that_is_no_amount_makes_no_sum(run: Any) -> None:
+    """What was cleared is not known then; a sum of the rest would pass for it."""
+
+    async def case(b: Bench) -> None:
+        await b.linked()
+        brands = h("01 000000001295") + bytes(7) + h("03 0000000045EE") + bytes(4 * 7)
+        result = apdu("040f", h("2700 870235 60f0f5f3 0231 0234") + brands)
+        b.peer.scripts["0650"] = [OK, result, h("060f00")]
+        outcome = await b.driver.end_of_day(b.keep)
+        assert isinstance(outcome, Done)
+        assert outcome.evidence.amount is None
+        assert outcome.evidence.details["total_mastercard_count"] == 3
+
+    run(case)
+
+
+def test_a_foreign_hold_freed_without_a_receipt_has_not_the_foreign_number(run: Any) -> None:
+    async def case(b: Bench) -> None:
+        await b.linked()
+        b.peer.scripts["0626"] = [OK, apdu("040f", h("2700 04000000005000 490978")), h("060f00")]
+        outcome = await release_foreign(b)
+        assert isinstance(outcome, Done)
+        assert (outcome.evidence.ref.receipt, REF.receipt) == (0, 231)
+
+    run(case)
+
+
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_day_without_totals_is_closed_all_the_same(run: Any, stored: bool) -> None:
     async def case(b: Bench) -> None:
