@@ -1,4 +1,4 @@
-"""voltill sessions list | show | receipt"""
+"""voltill sessions list | show | receipt | close"""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from agent.cli.common import (
     state_option,
     table,
 )
+from agent.ledger import Ledger
 from agent.values import Money
 
 
 @click.group()
 def command() -> None:
-    """List, show and receipt of sessions."""
+    """List, show and receipt of sessions; take one off the list of what stands open."""
 
 
 def _money(minor: int | None, currency: str) -> str:
@@ -108,6 +109,7 @@ def show(session_id: str, state: Path, as_json: bool) -> None:
         ("released", "released_minor"),
         ("shortfall", "shortfall_minor"),
         ("owed", "owed_minor"),
+        ("by hand", "closed_minor"),
     ):
         if found[key]:
             click.echo(f"  {label:<9} {_money(found[key], cur)} {cur}")
@@ -165,3 +167,45 @@ def receipt(
         print_json({"session": session_id, "width": width, "lines": text.splitlines()})
     else:
         click.echo(text)
+
+
+@command.command("close")
+@click.argument("session_id")
+@click.option(
+    "--as",
+    "how",
+    type=click.Choice(["paid", "written-off"]),
+    required=True,
+    help="paid: collected in another way; written-off: never.",
+)
+@click.option("--note", required=True, help="How, by whom, under which reference: it is recorded.")
+@config_option
+@state_option
+@json_option
+def close(session_id: str, how: str, note: str, config: Path, state: Path, as_json: bool) -> None:
+    """Take a session off the list of what stands open (`voltill status`). A signed record says so; nothing
+    is sent to the terminal."""
+    from agent.ledger import LedgerError
+    from agent.station import by_hand
+    from agent.trust.keys import KeyRefused
+
+    def stopped(ledger: Ledger) -> dict[str, Any]:
+        from agent.cli.settings_file import settings_or_exit
+        from agent.session.summary import summary
+        from agent.station.clock import SystemClock
+        from agent.trust.keys import RecordKey
+
+        key = RecordKey.load(settings_or_exit(config).keys.record.file)
+        now = SystemClock().stamp()
+        return summary(by_hand.close(ledger, key, session_id, data, now))
+
+    try:
+        data = by_hand.data(how.replace("-", "_"), note)
+        found: dict[str, Any] = from_ledger(state, "close", stopped, id=session_id, **data)
+    except (by_hand.NotClosed, LedgerError, KeyRefused) as error:
+        raise fail(str(error)) from None
+    if as_json:
+        print_json(found)
+    else:
+        amount = _money(found["closed_minor"], found["currency"])
+        click.echo(f"Session {session_id}: {how}, {amount} {found['currency']}")

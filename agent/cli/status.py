@@ -28,6 +28,7 @@ def command(state: Path, as_json: bool) -> None:
 
 def _offline(ledger: Ledger) -> dict[str, Any]:
     from agent.station import queries
+    from agent.station.clock import SystemClock
 
     return {
         "running": False,
@@ -35,7 +36,7 @@ def _offline(ledger: Ledger) -> dict[str, Any]:
         "terminals": [],
         "evses": [],
         "uplink": None,
-        "open": queries.open_money(ledger),
+        **queries.open_money(ledger, SystemClock().stamp()),
         "ends_of_day": queries.ends_of_day(ledger),
         "outbox": queries.outbox(ledger),
         "set_aside": {},
@@ -44,7 +45,7 @@ def _offline(ledger: Ledger) -> dict[str, Any]:
 
 
 DAY_UNCLEAR = ("ordered", "unknown")
-UNSETTLED = ("unknown", "refused", "capture_due", "release_due")
+UNSETTLED = ("capture_due", "release_due", "refused", "failed", "away")
 
 
 def _attention(found: dict[str, Any]) -> bool:
@@ -52,7 +53,7 @@ def _attention(found: dict[str, Any]) -> bool:
         not found["running"]
         or any(t["trouble"] or t["strange_holds"] for t in found["terminals"])
         or any(e["state"] in ("unknown", "fault") or e["meter"] != "ok" for e in found["evses"])
-        or any(s["payment"] in UNSETTLED for s in found["open"])
+        or any(s["kind"] != "hold" or s["payment"] in UNSETTLED for s in found["open"])
         or any(day["outcome"] in DAY_UNCLEAR for day in found["ends_of_day"])
         or bool(found["set_aside"] or found["stuck"] or _parked(found))
     )
@@ -69,6 +70,8 @@ def _print(found: dict[str, Any]) -> None:
     click.echo(f"Station {found['station']}: {running}")
     for t in found["terminals"]:
         click.echo(f"  terminal {t['id']}: {t['trouble'] or 'ready'} (TID {t['tid'] or 'unknown'})")
+        if t["closing"]:
+            click.echo(f"    its day is being ended ({t['closing']}): no new sessions")
         if t["strange_holds"]:
             click.echo(f"    holds nobody here made: receipts {t['strange_holds']}")
     for e in found["evses"]:
@@ -86,15 +89,55 @@ def _print(found: dict[str, Any]) -> None:
         click.echo(f"  stuck: {name}")
     if not found["open"]:
         click.echo("No open sessions.")
-    for s in found["open"]:
-        held = Money(s["held_minor"], s["currency"]) if s["currency"] else "-"
-        click.echo(
-            f"  session {s['id']} {s['state']} ({s['payment']}), held {held}, since {s['since']}"
-        )
+    _print_open(found["open"], found["totals"])
     for day in found["ends_of_day"]:
         click.echo(f"  {day_text(day)}")
     for session_id, stored in found["set_aside"].items():
         click.echo(f"  session {session_id} set aside: stored state {stored} not reproduced")
+
+
+# In the order in which a person has to do something about them.
+KINDS = (("receivable", "Owed"), ("unknown", "Not known how it ended"), ("hold", "Held"))
+TOTALS = (
+    ("receivables", "owed_minor", "owed"),
+    ("unknowns", "unknown_minor", "unknown"),
+    ("holds", "held_minor", "held"),
+)
+
+
+def _print_open(rows: list[dict[str, Any]], totals: list[dict[str, Any]]) -> None:
+    for kind, heading in KINDS:
+        mine = [s for s in rows if s["kind"] == kind]
+        if mine:
+            click.echo(f"{heading}:")
+        for s in mine:
+            why = f": {s['why']}" if s["why"] and kind != "hold" else ""
+            click.echo(
+                f"  session {s['id']} {_money(s['amount_minor'], s['currency'])}"
+                f" for {age(s['age_s'])}, {s['state']} ({s['payment']}){why}"
+            )
+    for total in totals:
+        parts = [
+            f"{word} {_money(total[amount], total['currency'])} ({total[count]})"
+            for count, amount, word in TOTALS
+            if total[count]
+        ]
+        click.echo("Total: " + ", ".join(parts))
+
+
+def _money(minor: int, currency: str) -> str:
+    return str(Money(minor, currency)) if currency else "-"
+
+
+def age(seconds: int | None) -> str:
+    """The two largest units: "3 d 4 h", "12 min"."""
+    if seconds is None:
+        return "an unknown time"
+    days, rest = divmod(seconds, 86_400)
+    hours, rest = divmod(rest, 3_600)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min"
 
 
 def day_text(day: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from agent.ledger import EventRow, Ledger
 from agent.session import Session, fold
 from agent.session.summary import summary
+from agent.station import receivables
 from agent.station.day_end import TASK, day_json
 from agent.station.keeper import event_of, refold
 from agent.trust.chain import iso_utc
@@ -85,14 +86,10 @@ def session_show(ledger: Ledger, session_id: str) -> dict[str, object] | None:
     }
 
 
-def open_money(ledger: Ledger) -> list[dict[str, object]]:
-    """Sessions whose hold is not ended yet: what `status` lists."""
-    listed = []
-    for row in ledger.sessions(open_only=True, limit=SESSIONS_LISTED_MAX):
-        known = session_of(ledger, row.id)
-        if known is not None:
-            listed.append(summary(known[0]) | {"since": iso_utc(row.started.utc_ms)})
-    return listed
+def open_money(ledger: Ledger, now: Stamp) -> dict[str, Any]:
+    """Sessions whose hold is not ended yet, and how much that is: what `status` lists."""
+    rows = [receivables.listed(s, now) for s in open_sessions(ledger)]
+    return {"open": rows, "totals": receivables.totals(rows)}
 
 
 def ends_of_day(ledger: Ledger) -> list[dict[str, Any]]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agent.session import E, Event, energy_allowed
 from agent.session.limits import KINDS, TAKES_LIMITS, asked, binding, changes
-from agent.station import queries
+from agent.session.summary import summary
+from agent.station import by_hand, queries
 from agent.station.control import ControlRefused, Handler
 from agent.station.terminal_requests import TerminalRequests
+
+# A signature and a commit; a worn card takes seconds.
+RECORD_LOOKS, RECORD_LOOK_S = 60, 0.05
 
 if TYPE_CHECKING:
     from agent.station.station import Station
@@ -32,31 +37,33 @@ class Requests:
             "outbox": self.outbox,
             "records": self.records,
             "stop": self.stop,
+            "close": self.close,
             "limit": self.limit,
             "meter_read": self.meter_read,
             **TerminalRequests(station).handlers,
         }
 
     async def status(self, _: Mapping[str, Any]) -> dict[str, Any]:
-        station = self._station
+        station, now = self._station, self._station.clock.stamp()
         ports = {point.id: point.port for point in station.settings.terminals}
         return {
             "running": True,
             "station": station.settings.station.id,
-            "time": station.clock.stamp().to_json(),
+            "time": now.to_json(),
             "terminals": [
                 {
                     "id": desk.id,
                     "port": ports[desk.id],
                     "tid": None if desk.identity is None else desk.identity.terminal_id,
                     "trouble": desk.trouble,
+                    "closing": desk.closing.why,
                     "strange_holds": list(desk.strange_holds),
                 }
                 for desk in station.parts.desks.values()
             ],
             "evses": [point.describe() for point in station.parts.points.values()],
             "uplink": None if station.parts.uplink is None else station.parts.uplink.status(),
-            "open": await station.ledger.use(queries.open_money),
+            **await station.ledger.use(lambda ledger: queries.open_money(ledger, now)),
             "ends_of_day": await station.ledger.use(queries.ends_of_day),
             "set_aside": dict(station.keeper.set_aside),
             "stuck": station.progress.stuck(),
@@ -127,6 +134,36 @@ class Requests:
             "limits": binding(session),
             "supported": list(KINDS),
         }
+
+    async def close(self, request: Mapping[str, Any]) -> Any:
+        """Take a session off the list of what stands open, as a person says."""
+        keeper, session_id = self._station.keeper, str(request["id"])
+        try:
+            data = by_hand.data(str(request["how"]), str(request["note"]))
+            session = keeper.sessions.get(session_id)
+            if session is not None:
+                by_hand.may_close(session)
+                step = await keeper.tell(session_id, E.CLOSED_BY_HAND, data)
+                by_hand.must_be_taken(step.taken, step.session)
+                await self._recorded(session_id)
+                return summary(step.session)
+        except by_hand.NotClosed as error:
+            raise ControlRefused(str(error)) from None
+        if session_id in keeper.set_aside:
+            raise ControlRefused(
+                f"STA-044: session {session_id} is set aside; see STA-002 and LED-018"
+            )
+        found = await self.session(request)
+        raise ControlRefused(
+            f"STA-044: session {session_id} is {found['state']}; nothing stands open"
+        )
+
+    async def _recorded(self, session_id: str) -> None:
+        """Its record takes a moment; one that takes longer is made after a restart at the latest."""
+        for _ in range(RECORD_LOOKS):
+            if session_id not in self._station.keeper.sessions:
+                return
+            await asyncio.sleep(RECORD_LOOK_S)
 
     async def meter_read(self, request: Mapping[str, Any]) -> Any:
         point = self._station.parts.points.get(str(request.get("evse", "")))

