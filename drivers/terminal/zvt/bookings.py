@@ -46,7 +46,8 @@ def as_told(told: Money | None) -> Money | None:
 class Booking:
     """`name`: of its sequence. `ref`: the hold or booking it is about. `amount`: how its result is to be
     read. `driver_waits`: somebody stands at the terminal for it. `goods`: how far the goods are that it
-    is for, and the evidence with what is charged then."""
+    is for, and the evidence with what is charged then. `most`: what was asked for; a terminal approves less,
+    and never more."""
 
     apdu: Apdu
     name: str
@@ -54,6 +55,7 @@ class Booking:
     amount: Amount = as_told
     driver_waits: bool = False
     goods: Callable[[Evidence], tuple[o.Decision, Evidence]] | None = None
+    most: Money | None = None
 
 
 class Bookings:
@@ -155,6 +157,8 @@ class Bookings:
         amount = booking.amount(found.amount)
         if amount is not None and amount.amount_minor < 0:
             amount = None
+        if amount is not None and booking.most is not None and amount > booking.most:
+            return None  # of something else, or nothing a driver has agreed to
         found = replace(found, amount=amount)
         return with_aid(found, self._profile)
 

@@ -29,7 +29,8 @@ class MoneyVerbs:
         if refused is not None:
             return refused
         command = commands.reserve(amount, reference, self._profile)
-        return await self._bookings.book(Booking(command, "reserve", driver_waits=True), keep)
+        booking = Booking(command, "reserve", driver_waits=True, most=amount)
+        return await self._bookings.book(booking, keep)
 
     async def increment(self, ref: HoldRef, held: Money, add: Money, keep: Keep) -> Outcome:
         """06 22 with the hold's trace. Nobody stands at the terminal: it asks its host alone."""
@@ -102,7 +103,7 @@ class MoneyVerbs:
         wait_s = None if waits is None else GOODS_WAIT_S
         command = commands.payment(amount, reference, self._profile, wait_s=wait_s, waits_max=waits)
         handed = Goods(goods, self._profile, GOODS_WAITS_MAX)
-        booking = Booking(command, "payment", driver_waits=True, goods=handed.decide)
+        booking = Booking(command, "payment", driver_waits=True, goods=handed.decide, most=amount)
         return await self._bookings.book(booking, keep)
 
     # --- the day ----------------------------------------------------------------------------------

@@ -395,3 +395,27 @@ def test_a_terminal_that_did_not_make_the_hold_books_nothing(run: Any, verb: str
         assert h("846600") in b"".join(b.cable.sent)
 
     run(case)
+
+
+@pytest.mark.parametrize(("told", "taken"), [(4999, True), (5000, True), (5001, False)])
+def test_more_than_was_asked_for_is_not_approved(run: Any, told: int, taken: bool) -> None:
+    """A result left over from somebody else, or a hold that the driver has not agreed to. Stored with
+    another amount than it has, its rest would be charged with the capture."""
+
+    async def case(b: Bench) -> None:
+        await b.linked()
+        result = apdu("040f", h(f"2700 04{told:012d} 490978 870231"))
+        b.peer.scripts |= {key: [OK, result, h("060f00")] for key in ("0601", "0622")}
+        verbs = [b.hold]
+        if taken:  # the link is made anew after the other
+            verbs.append(lambda: b.driver.pay(EUR50, "S1", b.keep, lambda _: Goods.ISSUED))
+        for verb in verbs:
+            outcome = await verb()
+            if taken:
+                assert isinstance(outcome, Done)
+                assert outcome.evidence.amount == Money(told, "EUR")
+            else:
+                assert isinstance(outcome, Unknown) and b.kept == []
+                assert [e["id"] for e in b.log if "id" in e] == ["TRM-012"]
+
+    run(case)
