@@ -135,6 +135,8 @@ def test_masked_fields_are_no_card_data() -> None:
     answer = decode_or_error("040f0e22f0f8eeeeeeeeeeee47710e9999")
     assert answer["dropped"] == []
     assert answer["fields"] == {"card_last4": "4771"}
+    hidden = decode_or_error("040f0b22f0f8411111eeeeeeee12")
+    assert hidden["fields"] == {}, "two digits are not the last four"
 
 
 def test_evidence_has_neither_token_nor_uid() -> None:
@@ -193,5 +195,6 @@ def test_identifiers_stay_unless_they_are_card_numbers() -> None:
     assert mask_identifier(b"%B4111111111111111^X".hex()) == "*"
     assert mask_identifier("41111111111111112512") == "*"
     assert mask_identifier("41111111111111119912") == "*"
+    assert mask_identifier("00000041111111111111112512") == "*", "filled from the left"
     assert mask_identifier("4111111111111112") == "4111111111111112"
     assert mask_hex("aa4111111111111112bb") == "aa*bb"
