@@ -3,6 +3,7 @@ made in the file while a car charges must not keep the release from being withdr
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -15,16 +16,25 @@ NAME = "in-force.json"
 
 
 def keep(config: Path, state: Path) -> None:
-    """Remember the text of `config`, which was just found good. It names secrets, it holds none.
-    Raises OSError."""
-    kept = {"base": str(config.parent.absolute()), "text": config.read_text()}
+    """Remember the text of `config`, which was just found good. It names secrets, it holds none. On a full
+    disk what was good before stays: the sessions that run must be able to end. Raises OSError for anything
+    else."""
+    kept = json.dumps({"base": str(config.parent.absolute()), "text": config.read_text()})
+    known = state / NAME
+    if known.exists() and known.read_text() == kept:
+        return
     fresh = state / f"{NAME}.new"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        json.dump(kept, file)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(state / NAME)
+    try:
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(kept)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(known)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fresh.unlink(missing_ok=True)
 
 
 def last_good(state: Path) -> Settings | None:

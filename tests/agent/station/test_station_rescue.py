@@ -11,6 +11,7 @@ from support.station_world import CARD, World, charge, world
 
 from agent.ledger import LedgerForeign
 from agent.session import S
+from agent.station import in_force
 from agent.trust import jws
 
 
@@ -178,3 +179,29 @@ def test_a_full_disk_lets_the_running_session_end_and_takes_the_next_when_it_has
     assert ballast.held
     w.terminal.tap(CARD)
     w.until(lambda: len(w.sessions()) == 2)
+
+
+def test_a_full_disk_does_not_keep_the_service_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration that was good last stays in force for the outside hand."""
+    config, state = tmp_path / "station.yaml", tmp_path / "state"
+    state.mkdir()
+    config.write_text("one")
+    in_force.keep(config, state)
+    before = (state / in_force.NAME).read_text()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    config.write_text("two")
+    in_force.keep(config, state)
+    assert (state / in_force.NAME).read_text() == before
+    assert [file.name for file in state.iterdir()] == [in_force.NAME]
+    monkeypatch.undo()
+    in_force.keep(config, state)
+    assert "two" in (state / in_force.NAME).read_text()
+    stamp = (state / in_force.NAME).stat().st_mtime_ns
+    in_force.keep(config, state)
+    assert (state / in_force.NAME).stat().st_mtime_ns == stamp, "nothing is written for nothing"
