@@ -22,7 +22,7 @@ from agent.station.charge_point import ChargePoint
 from agent.station.closing import Closing, DayRules
 from agent.station.context import Context
 from agent.station.day_end import DayEnd, Journal
-from agent.station.errands import Errands
+from agent.station.errands import Errands, bounded
 from agent.station.matching import Matching
 from agent.station.needs import Needs
 from agent.station.screen import Notice, Screen
@@ -160,7 +160,7 @@ class Desk:
         self._context.progress.beat(f"terminal {self.id}", DESK_BOUND_MS)
 
     async def _link_up(self) -> None:
-        identity = await self._terminal.connect()
+        identity = await bounded(self._terminal.connect(), self._beat)
         self._shown, self.linked = (), True
         if self._lost_ms is not None:
             after_ms, self._lost_ms = self._clock.boot_ms() - self._lost_ms, None
@@ -217,7 +217,7 @@ class Desk:
             await self.errands.ask_day(now=False)
             every_ms = IDENTIFY_SOON_MS if self.trouble else IDENTIFY_EVERY_MS
             if self._enquire or self._clock.boot_ms() - self._identified_ms >= every_ms:
-                self._take_state(await self._terminal.identify())
+                self._take_state(await bounded(self._terminal.identify(), self._beat))
             if await self._care():
                 continue
             await self._paint()
@@ -303,7 +303,8 @@ class Desk:
     async def _poll_card(self) -> None:
         """Wait for a card; in between do work that comes, and show what is new. The driver aborts the
         read when another verb comes; what the read found by then still counts."""
-        reading = asyncio.ensure_future(self._terminal.read_card(self._rules.card_poll_s))
+        read = self._terminal.read_card(self._rules.card_poll_s)
+        reading = asyncio.ensure_future(bounded(read, self._beat))
         try:
             while not reading.done():
                 waking = asyncio.ensure_future(self._wake.wait())

@@ -291,6 +291,34 @@ def test_the_watchdog_starves_when_a_part_hangs(make: Make, fed: list[str], part
     w.kill()
 
 
+@pytest.mark.parametrize("verb", ["identify", "connect", "read_card"])
+def test_a_terminal_that_runs_its_own_jobs_is_not_stuck(
+    make: Make, fed: list[str], verb: str
+) -> None:
+    """In a status enquiry it closes its day or loads an update, for minutes, and says so (04 FF)."""
+    w = make()
+    w.run(5)
+    terminal = w.agent.parts.desks["t1"]._terminal
+    quick = getattr(terminal, verb)
+    began: list[str] = []
+
+    async def slow(*given: object) -> object:
+        began.append(verb)
+        await asyncio.sleep(600 if len(began) == 1 else 0)
+        return await quick(*given)
+
+    setattr(terminal, verb, slow)
+    if verb == "connect":
+        w.terminal.online = False
+        w.run(70)
+        w.terminal.online = True
+    fed.clear()
+    w.run(700)
+    assert began
+    assert w.logged("stuck") == [] and len(fed) > 40
+    w.kill()
+
+
 def test_a_part_that_hangs_from_the_first_moment_is_noticed(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
