@@ -193,6 +193,9 @@ class Ledger(Reading):
                 " DO UPDATE SET mac = excluded.mac",
                 (number, step.card_mac),
             )
+        if not step.open:
+            # In the same commit: a crash leaves no code of a card behind, and it costs no flush of its own.
+            self._db.execute("DELETE FROM card WHERE session = ?", (number,))
         return None
 
     def _new_record(

@@ -33,16 +33,16 @@ class Progress:
 
     A loop that hangs in an await is a hang of the station, even when the event loop still turns."""
 
-    def __init__(self, boot_ms: Callable[[], int]) -> None:
-        self._boot_ms = boot_ms
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
         self._loops: dict[str, tuple[int, int]] = {}  # name -> (last beat, bound)
 
     def beat(self, name: str, bound_ms: int) -> None:
-        self._loops[name] = (self._boot_ms(), bound_ms)
+        self._loops[name] = (self._now_ms(), bound_ms)
 
     def leave(self, name: str) -> None:
         self._loops.pop(name, None)
 
     def stuck(self) -> list[str]:
-        now = self._boot_ms()
+        now = self._now_ms()
         return [n for n, (last, bound_ms) in self._loops.items() if now - last > bound_ms]

@@ -99,7 +99,10 @@ class Station:
 
     async def _run(self) -> int:
         self.keeper = Keeper(self.ledger, self.clock, self.log)
-        self.progress = Progress(self.clock.boot_ms)
+        # The loop's clock stands still while the board is suspended, as systemd's watchdog does: nobody is
+        # stuck who could not run.
+        loop = asyncio.get_running_loop()
+        self.progress = Progress(lambda: round(loop.time() * 1000))
         self.context = Context(self.clock, self.keeper, self.progress, self.tariff, self.log)
         self.parts = build.parts(self.settings, self.paths.card_key, self.context, self.ledger)
         self.recorder = Recorder(self.ledger, self.keeper, self.parts.record_key)
@@ -255,7 +258,7 @@ class Station:
             if session.state not in OCCUPIES_EVSE:
                 desk.taps.forget(session.id)
             desk.refresh()
-        if session.state in (S.CLOSED, S.UNRESOLVED):
+        if session.state is S.UNRESOLVED:  # the ledger forgets that of a closed one by itself
             self._start(f"forget {session.id}", self._forget_card(session.id))
         if self.parts.uplink is not None:
             self.parts.uplink.wake()

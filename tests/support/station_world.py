@@ -137,6 +137,7 @@ class World:
         self.state.mkdir(parents=True)
         self.now_s, self.booted_ms, self.boot_id, self.skew_ms = 1_000.0, 0, "boot-1", 0
         self.quality = Quality.TRUSTED
+        self.slept_ms = 0
         self.loop: VirtualLoop | None = None
         self.station: Station | None = None
         self.process = Process()
@@ -157,7 +158,12 @@ class World:
             payment["strategy"] = "increment"
             payment["more"] += f', step: "{step}", most: "{most}", raises: {count}'
         payment["terminals"] = "\n".join(
-            TERMINAL.format(id=name, port=f"pay{n}" if n else "zero", serves=", ".join(points), more=terminal_more)
+            TERMINAL.format(
+                id=name,
+                port=f"pay{n}" if n else "zero",
+                serves=", ".join(points),
+                more=terminal_more,
+            )
             for n, (name, points) in enumerate(serves.items())
         )
         self._write_config(evses, max_power_w, payment, tariff)
@@ -167,7 +173,8 @@ class World:
 
     @property
     def now_ms(self) -> int:
-        return round(1000 * (self.now_s if self.loop is None else self.loop.now_s))
+        awake_s = self.now_s if self.loop is None else self.loop.now_s
+        return round(1000 * awake_s) + self.slept_ms
 
     def boot_ms(self) -> int:
         return self.now_ms - self.booted_ms
@@ -176,6 +183,10 @@ class World:
         """Time while no agent runs."""
         assert self.loop is None
         self.now_s += seconds
+
+    def suspend(self, seconds: float) -> None:
+        """The board sleeps: the world, the wall clock and the boot-time clock go on, no timer does."""
+        self.slept_ms += round(1000 * seconds)
 
     # --- the agent ------------------------------------------------------------------------------------
 
@@ -416,14 +427,15 @@ def charge(w: World, card: bytes = CARD, seconds: float = 60.0) -> Session:
 def one_end_each(w: World, *, settlements: int = 1) -> None:
     """Every hold ended exactly once, every session is closed and has its records; `settlements`: each
     outcome has one, so a session that was unresolved for a while has two."""
-    for hold in w.terminal.holds:
-        ends = [
-            m
-            for m in w.terminal.movements
-            if m.kind not in ("hold", "increment") and m.receipt == hold.ref.receipt
-        ]
-        assert len(ends) == 1, (hold, w.terminal.movements)
-    assert not w.terminal.open_holds()
+    for terminal in w.terminals.values():
+        for hold in terminal.holds:
+            ends = [
+                m
+                for m in terminal.movements
+                if m.kind not in ("hold", "increment") and m.receipt == hold.ref.receipt
+            ]
+            assert len(ends) == 1, (hold, terminal.movements)
+        assert not terminal.open_holds()
     for s in w.sessions():
         assert s.state is S.CLOSED, w.story()
         kinds = sorted(kind for kind, owner in w.records() if owner == s.id)

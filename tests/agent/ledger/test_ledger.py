@@ -45,7 +45,7 @@ def test_what_was_appended_is_there_after_reopening(path: Path) -> None:
     rows = [event("s1", 1, **data), event("s1", 2, "stop", "capturing")]
     first.append(rows[0], evse=None, terminal="t1", open=True, card_mac=b"mac")
     signed = record(first, "s1", cost_minor=612)
-    first.append(rows[1], evse="E1", terminal="t1", open=False, record=signed)
+    first.append(rows[1], evse="E1", terminal="t1", open=True, record=signed)
     first.close()
 
     again = Ledger.open(path, STATION, create=False)
@@ -53,13 +53,23 @@ def test_what_was_appended_is_there_after_reopening(path: Path) -> None:
     assert again.events("nobody") == []
     session = again.session("s1")
     assert session is not None
-    assert (session.evse, session.state, session.open) == ("E1", "capturing", False)
+    assert (session.evse, session.state, session.open) == ("E1", "capturing", True)
     assert (session.started, session.updated) == (rows[0].stamp, rows[1].stamp)
     assert again.head() == dataclasses.replace(head, seq=1, hash=signed.hash)
     assert again.records(1, 10) == [signed] == again.record_of("s1") == again.unacked(10)
     assert again.card_mac("s1") == b"mac"
     again.forget_card("s1")
     assert again.card_mac("s1") is None
+
+
+def test_with_the_end_of_a_session_its_card_is_forgotten(path: Path) -> None:
+    ledger = Ledger.open(path, STATION)
+    for name in ("s1", "s2"):
+        ledger.append(event(name, 1), evse=None, terminal="t1", open=True, card_mac=b"mac")
+    ledger.append(event("s1", 2, "stop"), evse=None, terminal="t1", open=False)
+    assert (ledger.card_mac("s1"), ledger.card_mac("s2")) == (None, b"mac")
+    assert ledger.session("s1") is not None
+    ledger.close()
     again.meta_set("k", "v")
     assert (again.meta_get("k"), again.meta_get("station")) == ("v", None)
     again.close()

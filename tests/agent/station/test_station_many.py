@@ -1,0 +1,94 @@
+"""Sixteen connectors at four terminals, with sessions that overlap: each is its own, and ends once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+
+import pytest
+from support.station_world import World, one_end_each
+
+from agent.session import S, Session
+
+Make = Callable[..., World]
+POINTS = tuple(f"DE*ABC*E{n}" for n in range(1, 17))
+# One with a connector of its own, one with two, and two with more than a driver sees at a glance.
+SERVES = {"t1": POINTS[:1], "t2": POINTS[1:3], "t3": POINTS[3:9], "t4": POINTS[9:]}
+RUNNING = (S.STARTING, S.CHARGING, S.SUSPENDED)
+
+
+def on(w: World, evse: str) -> Session | None:
+    return w.agent.keeper.on_evse(evse)
+
+
+def rounds(rng: random.Random) -> Iterator[list[tuple[str, str]]]:
+    """One connector of each terminal at a time, all of them at once: (terminal, connector)."""
+    orders = [[(t, e) for e in rng.sample(points, len(points))] for t, points in SERVES.items()]
+    for found in zip_longest(*orders):
+        yield [pair for pair in found if pair is not None]
+
+
+def begin(w: World, group: list[tuple[str, str]], plug_first: bool) -> None:
+    for moment in ("plug", "tap") if plug_first else ("tap", "plug"):
+        for terminal, evse in group:
+            if moment == "plug":
+                w.evses[evse].plug()
+            else:
+                w.terminals[terminal].tap(evse.encode())
+        w.run(4)
+    w.until(lambda: all(running(w, evse) for _, evse in group), within_s=60)
+
+
+def end(w: World, group: list[tuple[str, str]], rng: random.Random) -> None:
+    sessions = [s for _, evse in group if (s := on(w, evse)) is not None]
+    for terminal, evse in group:
+        if rng.random() < 0.5:
+            w.terminals[terminal].tap(evse.encode())
+        else:
+            w.evses[evse].unplug()
+    w.until(lambda: not any(s.id in w.agent.keeper.sessions for s in sessions), within_s=60)
+    for _, evse in group:
+        w.evses[evse].unplug()
+
+
+def running(w: World, evse: str) -> bool:
+    session = on(w, evse)
+    return session is not None and session.state in RUNNING
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_sixteen_connectors_and_four_terminals(make: Make, seed: int) -> None:
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    w = make(evses=POINTS, terminals=SERVES)
+    for n, plant in enumerate(w.evses.values()):
+        plant.load_w = 1_000 * (n + 1)  # so that no two sessions deliver the same
+        plant.begin_wh = 10_000 * (n + 1)
+    for n, group in enumerate(rounds(rng)):
+        begin(w, group, plug_first=n % 2 == seed)
+    assert len({s.id for e in POINTS if (s := on(w, e)) is not None}) == 16
+    w.run(30)
+    if seed:
+        w.kill()
+        w.passes(20)
+        w.start()
+        w.run(10)
+    left = set(POINTS)
+    for group in rounds(rng):
+        end(w, group, rng)
+        left -= {evse for _, evse in group}
+        assert all(running(w, evse) for evse in left), "nobody else's was touched"
+    assert len(w.sessions()) == 16
+    for session in w.sessions():
+        plant = w.evses[session.evse or ""]
+        assert session.energy_wh == plant.delivered_wh > 0
+        assert session.begin_wh == plant.begin_wh
+        assert session.terminal == next(t for t, points in SERVES.items() if session.evse in points)
+        captures = [
+            m.amount_minor
+            for m in w.terminals[session.terminal].movements
+            if m.kind == "capture" and m.receipt == session.hold["receipt"]
+        ]
+        assert captures == [session.cost_minor]
+    one_end_each(w)
