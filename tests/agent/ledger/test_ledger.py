@@ -60,6 +60,10 @@ def test_what_was_appended_is_there_after_reopening(path: Path) -> None:
     assert again.card_mac("s1") == b"mac"
     again.forget_card("s1")
     assert again.card_mac("s1") is None
+    again.meta_set("k", "v")
+    assert (again.meta_get("k"), again.meta_get("station")) == ("v", None)
+    again.close()
+    again.close()
 
 
 def test_with_the_end_of_a_session_its_card_is_forgotten(path: Path) -> None:
@@ -70,10 +74,6 @@ def test_with_the_end_of_a_session_its_card_is_forgotten(path: Path) -> None:
     assert (ledger.card_mac("s1"), ledger.card_mac("s2")) == (None, b"mac")
     assert ledger.session("s1") is not None
     ledger.close()
-    again.meta_set("k", "v")
-    assert (again.meta_get("k"), again.meta_get("station")) == ("v", None)
-    again.close()
-    again.close()
 
 
 def test_names_of_an_event_are_short_ascii(ledger: Ledger) -> None:
