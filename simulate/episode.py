@@ -20,7 +20,9 @@ from simulate.world import World
 
 # Virtual time in which a world must be done: visits, then peace.
 VISITS_S = 3_600.0
-PEACE_S = 900.0
+PEACE_S = 1_200.0
+# What is tried again every minute has ended by then; what is tried every hour stands in the list.
+PATIENCE_S = 400.0
 LOOK_S = 2.0
 QUIET_S = 4.0
 ASK_S = 60.0
@@ -37,6 +39,7 @@ class Result:
     starts: int = 0
     power_cuts: int = 0
     virtual_s: float = 0.0
+    cpu_s: float = 0.0
 
 
 class Episode:
@@ -47,6 +50,7 @@ class Episode:
         self._look_again_s = 0.0
         self._calm_since_s: float | None = None
         self._unacked: int | None = None
+        self._peace_s = 0.0
 
     def run(self) -> Result:
         world, plan = self.world, self.plan
@@ -79,6 +83,7 @@ class Episode:
         life.result()
         world.trace("world", "peace")
         faults.end_all()
+        self._peace_s = world.time.now_s
         if not world.run_until(self._peaceful, PEACE_S):
             return self._restless(faults)
         told = self._ask_all()
@@ -94,7 +99,8 @@ class Episode:
         if now < self._look_again_s:
             return False
         self._look_again_s = now + LOOK_S
-        if not world.ready or not world.states() <= LISTED:
+        patient = now >= self._peace_s + PATIENCE_S
+        if not world.ready or not world.states() <= (LISTED if patient else {"unresolved"}):
             self._calm_since_s, self._unacked = None, None
             return False
         self._look_at_outbox()

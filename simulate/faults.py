@@ -92,6 +92,9 @@ class Faults:
 
     def _begin(self, fault: Fault) -> None:
         self.begun.append(fault.kind)
+        self._world.bus_troubled |= bool(
+            {"evse", "disk"} & set(EXCUSES[fault.kind.partition("_")[0]])
+        )
         self._world.trace("fault", f"{fault.kind} ({fault.amount}) for {fault.for_s:g} s")
         end: End = getattr(self, f"_{fault.kind}")(fault)
         self._ends.append(end)

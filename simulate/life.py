@@ -126,6 +126,7 @@ class Driver:
     async def _leave(self) -> None:
         await asyncio.sleep(1.0)
         self._do("unplugs and leaves", plugged=False, load_w=0)
+        self._world.car_left()
         if self._plant.estop:
             await asyncio.sleep(3.0)
             self._do("the emergency stop is released", estop=False)

@@ -102,7 +102,7 @@ def _visit(rng: random.Random, variant: Variant) -> Visit:
         end=rng.choice(ENDS),
         load_w=rng.choice((3_700, 11_000, 22_000)),
         charge_s=rng.choice((2.0, 6.0, 15.0, 25.0, 45.0)),
-        gap_s=rng.choice((1.0, 3.0, 8.0)),
+        gap_s=rng.choice((4.0, 6.0, 12.0)),
         early=rng.choice(EARLY),
         stray_tap=rng.choice(("", "", "", "", "visa2", "same")),
     )

@@ -3,13 +3,15 @@ database; what the agent says of itself is compared with them by hil.verify, whi
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hil.backend.jose import key_id, load_public
+from hil.backend.jose import key_id, load_public, payload_of
+from hil.terminal.cards import CARDS, Card, bcd_number
 from hil.verify import Evidence, Movement, Record, Truth, check
 from hil.verify.evidence import ERROR
 from hil.verify.gather import movements
@@ -19,6 +21,7 @@ from simulate.world import World
 
 # How much longer than the truth the idle time of one session may be told: polls and commits.
 IDLE_SLACK_MS = 6_000
+UID_BYTES = 4  # a shorter one is in any text
 # States of a session that stand in the list of open money and are worked on.
 LISTED = frozenset(
     {
@@ -70,6 +73,7 @@ def judge(world: World, told: Told, disturbed: frozenset[str]) -> Verdict:
     verdict.violations += _holds(world, told)
     verdict.violations += _money(told, disturbed)
     verdict.violations += _chain(told)
+    verdict.violations += _cards(world, evidence.texts)
     verdict.violations += _idle(world, told)
     verdict.classes.update(_classes(told))
     return verdict
@@ -96,7 +100,7 @@ def _evidence(world: World, told: Told) -> Evidence:
     ]
     key = load_public(world.place.station_pem)
     texts = {f"session {s['id']}": json.dumps(s) for s in told.sessions}
-    texts |= {f"record {n}": json.dumps(_payload(r.jws)) for n, r in enumerate(records)}
+    texts |= {f"record {n}": json.dumps(payload_of(r.jws)) for n, r in enumerate(records)}
     texts |= {f"receipt {name}": text for name, text in told.receipts.items()}
     texts["log"] = "\n".join(json.dumps(line, default=str) for line in world.logs)
     return Evidence(
@@ -109,12 +113,6 @@ def _evidence(world: World, told: Told) -> Evidence:
         forks=len(database.rows("fork", 100)),
         texts=texts,
     )
-
-
-def _payload(jws: str) -> Any:
-    from hil.backend.jose import payload_of
-
-    return payload_of(jws)
 
 
 def _energy(world: World, told: Told) -> Iterator[Any]:
@@ -158,9 +156,33 @@ def _money(told: Told, disturbed: frozenset[str]) -> Iterator[tuple[str, str]]:
         yield "set_aside", f"sessions that the table does not fold: {told.status['set_aside']}"
 
 
+def _cards(world: World, texts: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Nothing of a card but its last four digits, in no text and in no byte of the ledger's disk: the world
+    knows which cards were there."""
+    disk = b"".join(bytes(inode.seen) for inode in world.disk.files.values())
+    places = [(name, text.lower()) for name, text in texts.items()]
+    for name, card in CARDS.items():
+        for what, words, raw in _traces(card):
+            where = next((place for place, text in places if any(w in text for w in words)), "")
+            if where or any(piece in disk for piece in raw):
+                yield "card_data", f"the {what} of {name} in {where or 'the ledger'}"
+
+
+@functools.cache
+def _traces(card: Card) -> list[tuple[str, list[str], list[bytes]]]:
+    """(what, how it looks in a text, how it looks in bytes)."""
+    found: list[tuple[str, list[str], list[bytes]]] = []
+    if card.pan:
+        found.append(("number", [card.pan], [bcd_number(card.pan), card.pan.encode()]))
+    for what, value in (("token", card.token), ("UID", card.uid)):
+        if len(value) >= UID_BYTES and not card.changing_uid:
+            found.append((what, [value.hex()], [value]))
+    return found
+
+
 def _chain(told: Told) -> Iterator[tuple[str, str]]:
     """The agent's own records, numbered without a gap from 1."""
-    numbers = [_payload(jws)["seq"] for jws in told.records]
+    numbers = [payload_of(jws)["seq"] for jws in told.records]
     if numbers != list(range(1, len(numbers) + 1)):
         yield "numbers_gap", f"the agent's records are numbered {numbers}"
 

@@ -24,6 +24,8 @@ NO_CLOCK_UTC_MS = 1_000_000  # a board without a battery begins in 1970
 RESTART_S = 3.0  # what the service manager waits before it starts a dead service again
 START_FAILED_S = 30.0
 LOG_LINES_MAX = 20_000
+# A driver of charge controllers believes that a car has gone when it was told so twice.
+SEEN_S = 5.0
 
 
 class Broken(Exception):
@@ -53,7 +55,8 @@ class World:
         self.process: Process | None = None
         self.starts = self.power_cuts = self.starts_failed = 0
         self._corpse: Kill | None = None
-        self._ready = False
+        self._ready = self._drew = self.bus_troubled = False
+        self._spent: set[tuple[int, int]] = set()
         self.outages: list[tuple[int, int]] = []
         self.violations: list[tuple[str, str]] = []
         # Clocks
@@ -244,9 +247,23 @@ class World:
             self.trace("ORACLE", f"{code}: {text}")
 
     def _look(self) -> None:
-        """No energy without a completed hold: at every word on the bus."""
+        """No energy without a completed hold of whoever is there: at every word on the bus."""
         drawing = sum(1 for c in self.charger.connectors if c.plant.power_mw)
-        if drawing > len(self.terminal.acquirer.memory.holds):
-            held = len(self.terminal.acquirer.memory.holds)
-            text = f"{drawing} cars draw energy on {held} completed holds"
+        holds = self.terminal.acquirer.memory.holds
+        fresh = sum(1 for hold in holds if hold.key not in self._spent)
+        self._drew = self._drew or bool(drawing)
+        if drawing > fresh:
+            text = f"{drawing} cars draw energy on {fresh} completed holds of theirs"
             self.violated("energy_without_hold", text)
+
+    def car_left(self) -> None:
+        """Whoever pulls the plug after energy has flowed is done: nobody else may charge on that hold.
+        Only where it is clear whose hold it is, and where the agent had time to see it."""
+        if len(self.charger.connectors) == 1 and self._drew:
+            left = {hold.key for hold in self.terminal.acquirer.memory.holds}
+            self.loop.call_later(SEEN_S, self._spend, left, self.starts)
+        self._drew = False
+
+    def _spend(self, holds: set[tuple[int, int]], starts: int) -> None:
+        if self.ready and self.starts == starts and not self.bus_troubled:
+            self._spent |= holds

@@ -64,6 +64,17 @@ def fuzz(arguments: Sequence[str]) -> int:
     os.execve(command[0], command, run_environ(spec))
 
 
+def simulate(arguments: Sequence[str]) -> int:
+    """the whole agent in a simulated world (--sessions N --jobs J; --seed N --trace; --planted; --help)"""
+    spec = environment.main_spec()
+    environment.ensure(spec)
+    os.chdir(environment.ROOT)
+    sys.stdout.flush()
+    command = [str(spec.python), "-m", "simulate", *arguments]
+    # A seed is the same run everywhere: nothing may depend on the order of a set of this process.
+    os.execve(command[0], command, {**run_environ(spec), "PYTHONHASHSEED": "0"})
+
+
 def run_environ(spec: environment.Spec) -> dict[str, str]:
     """The environment in which the project's own programs run: that of `spec` first on PATH."""
     # Without byte-code each of the many processes would compile all of voltill again; git ignores it.
@@ -80,12 +91,13 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "test": test,
     "bench": bench,
     "fuzz": fuzz,
+    "simulate": simulate,
 }
 
 
 def usage() -> str:
     lines = ["usage: ./dev COMMAND [ARGUMENT...]", ""]
-    lines += [f"  {name:6} {command.__doc__}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:8} {command.__doc__}" for name, command in COMMANDS.items()]
     return "\n".join(lines)
 
 
