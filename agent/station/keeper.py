@@ -70,6 +70,8 @@ class Keeper:
         # Sessions whose stored states this version's table does not reproduce: shown, not touched.
         self.committed = 0
         self.set_aside: dict[str, str] = {}
+        # Charged when the agent went away, and not yet looked at: only a restart accounts for the outage.
+        self._unlooked: set[str] = set()
         self.perform: Perform = lambda session, effect: None
 
     async def load(self) -> list[Session]:
@@ -94,6 +96,8 @@ class Keeper:
             self.sessions[row.id] = session
             self._counts[row.id] = len(events)
             self._stamps[row.id] = events[-1].stamp
+            if energy_allowed(session.state):
+                self._unlooked.add(row.id)
         for row in reversed(await self._ledger.sessions(limit=CLOSED_KEPT)):
             closed = None if row.open else refold(row.id, await self._ledger.events(row.id))
             if closed is not None:
@@ -193,6 +197,9 @@ class Keeper:
             if before.state is S.NEW and name not in (E.TAPPED, E.FOREIGN):
                 self._locks.pop(session_id, None)
                 return Step(before, False, None)  # closed meanwhile
+            if name is E.STOP and session_id in self._unlooked:
+                # Nobody knows what became of the time in between: it is not charged (design §2 rule 11).
+                name, data = E.RESTARTED, {**data, "resume": False}
             event = Event(name, self._clock.stamp(), data)
             result = step(before, event)
             if not result.taken:
@@ -220,6 +227,7 @@ class Keeper:
             self.committed += 1
             self._counts[session_id] = n
             self._stamps[session_id] = event.stamp
+            self._unlooked.discard(session_id)
             self._remember(after)
         if after.state is not before.state:
             self._log(
