@@ -1,4 +1,4 @@
-"""voltill sessions list | show | receipt | close"""
+"""voltill sessions list | show | receipt | close | free"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from agent.cli.common import (
+    FAILED,
     config_option,
     fail,
     from_ledger,
@@ -209,3 +210,37 @@ def close(session_id: str, how: str, note: str, config: Path, state: Path, as_js
     else:
         amount = _money(found["closed_minor"], found["currency"])
         click.echo(f"Session {session_id}: {how}, {amount} {found['currency']}")
+
+
+FREE_ANSWER_S = 180.0  # the service waits for the terminal and its host
+
+
+@command.command("free")
+@click.argument("session_id")
+@state_option
+@json_option
+def free(session_id: str, state: Path, as_json: bool) -> None:
+    """Free the hold of a session that is listed as refused, failed or away (`voltill status`). At the
+    terminal that replaced the one with the hold this is its command for holds of others. Once ordered the
+    hold is never charged: what it was for stays listed as owed. Needs the running service."""
+
+    def stopped(_: Ledger) -> dict[str, Any]:
+        raise fail(
+            "STA-045: only the running service can tell a terminal to free a hold; start it first"
+        )
+
+    found: dict[str, Any] = from_ledger(
+        state, "free", stopped, id=session_id, answer_s=FREE_ANSWER_S
+    )
+    if as_json:
+        print_json(found)
+    else:
+        cur = found["currency"]
+        click.echo(
+            f"Session {session_id}: {found['state']} ({found['payment']}), released"
+            f" {_money(found['released_minor'], cur)} {cur}, owed {_money(found['owed_minor'], cur)} {cur}"
+        )
+        if found["why"]:
+            click.echo(f"  {found['why']}")
+    if not found["released_minor"]:
+        raise click.exceptions.Exit(FAILED)

@@ -86,7 +86,9 @@ def first_try(s: Session, _: Event) -> bool:
 
 def unknown_capture(s: Session, _: Event) -> bool:
     """It is a capture whose outcome stayed unknown."""
-    return s.outcome in OPEN_ENDED and s.to_capture_minor > 0 and s.raising != "lost"
+    return (
+        s.outcome in OPEN_ENDED and s.to_capture_minor > 0 and s.raising != "lost" and not s.freeing
+    )
 
 
 def unknown_release(s: Session, _: Event) -> bool:
@@ -102,6 +104,22 @@ def is_foreign(s: Session, _: Event) -> bool:
 def foreign_and_recorded(s: Session, e: Event) -> bool:
     """The same, and the record that lists it is made."""
     return is_foreign(s, e) and is_recorded(s, e)
+
+
+def may_free(s: Session, e: Event) -> bool:
+    """The terminal said no for good, or was never told: freeing the hold takes nothing twice."""
+    listed = s.outcome in ("away", "failed", "refused") and is_recorded(s, e)
+    return listed and bool(s.hold) and bool(s.held_minor) and not s.freed
+
+
+def is_freeing(s: Session, _: Event) -> bool:
+    """A technician's order, not the end of the session."""
+    return bool(s.freeing)
+
+
+def freed_and_owed(s: Session, e: Event) -> bool:
+    """The hold is freed by a technician's order; what it was for is still owed."""
+    return is_freeing(s, e) and s.to_capture_minor > 0
 
 
 def is_recorded(s: Session, _: Event) -> bool:
@@ -358,4 +376,23 @@ def closed_by_hand(s: Session, e: Event) -> Session:
         closed_minor=closed_minor,
         why=e.text("note"),
         settlement_seq=None,
+    )
+
+
+def free(s: Session, _: Event) -> Session:
+    return replace(s, freeing=s.freeing or s.outcome, outcome="", result={}, booked_minor=None)
+
+
+def not_freed(s: Session, e: Event) -> Session:
+    """A definite no: it stays listed as it was."""
+    return replace(
+        _outcome(s, s.freeing, s.refusal), why=e.text("text") or e.text("why"), result={}
+    )
+
+
+def freed(s: Session, e: Event) -> Session:
+    s = evidence(s, e) if "result" in e.data else s
+    s = replace(s, freed=True, booked_minor=None)
+    return replace(
+        _outcome(s, s.freeing, s.refusal), why="the hold was freed by a technician's order"
     )

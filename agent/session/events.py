@@ -52,6 +52,7 @@ class E(StrEnum):
     FOREIGN = "foreign"  # terminal, terminal_id?, currency, hold: a hold that no session explains
     LIMITED = "limited"  # by (driver, back_end), max_cost_minor?, max_energy_wh?, max_time_s?
     AWAY = "away"  # why: another terminal is connected than the one that has the hold
+    FREE = "free"  # who: a technician orders the hold to be freed; it is never charged afterwards
     CLOSED_BY_HAND = (
         "closed_by_hand"  # how (paid, written_off), note: a person takes it off the list
     )

@@ -69,6 +69,7 @@ def settlement_record(s: Session) -> dict[str, object]:
         "owed_minor": s.owed_minor,
         "waived_minor": s.waived_minor,
         "closed_minor": s.closed_minor,
+        "freed_by_order": s.freed,
         "hold": dict(s.hold),
         "result": dict(s.result),
         "reason": str(s.refusal.get("reason", "")) or s.why,

@@ -75,6 +75,9 @@ class Session:
     refusal: Json = field(default_factory=dict)
     result: Json = field(default_factory=dict)
     booked_minor: int | None = None
+    # a technician's order to free the hold: how it was listed before, and whether it is done
+    freeing: str = ""
+    freed: bool = False
     # a person's word on what stood open (closed_by_hand), and how much that was
     closed_as: str = ""
     closed_minor: int = 0
@@ -119,7 +122,8 @@ class Session:
     def released_minor(self) -> int:
         if self.outcome == "captured":
             return max(0, (self.held_minor or 0) - self.captured_minor)
-        return (self.held_minor or 0) if self.outcome in ("released", "cancelled") else 0
+        ended = self.freed or self.outcome in ("released", "cancelled")
+        return (self.held_minor or 0) if ended else 0
 
     @property
     def owed_minor(self) -> int:

@@ -145,6 +145,10 @@ SETTLEMENT: tuple[Row, ...] = (
     Row(E.CONFIRMED, S.CAPTURE_UNCLEAR, S.SETTLED, acts.captured),
     Row(E.VANISHED, S.CAPTURE_UNCLEAR, S.UNRESOLVED, acts.vanished),
     # release
+    Row(E.SETTLED, S.RELEASING, S.UNRESOLVED, acts.freed, acts.freed_and_owed),
+    Row(E.NOT_SENT, S.RELEASING, S.UNRESOLVED, acts.not_freed, acts.is_freeing),
+    Row(E.REFUSED, S.RELEASING, S.UNRESOLVED, acts.not_freed, acts.is_freeing),
+    Row(E.CONFIRMED, S.RELEASE_UNCLEAR, S.UNRESOLVED, acts.freed, acts.freed_and_owed),
     Row(E.SETTLED, S.RELEASING, S.SETTLED, acts.released),
     Row(E.NOT_SENT, S.RELEASING, S.RELEASE_UNCLEAR, acts.explain, acts.contradicted),
     Row(E.NOT_SENT, S.RELEASING, S.RELEASE_DUE, acts.not_executed),
@@ -180,6 +184,7 @@ LISTED: tuple[Row, ...] = (
     Row(E.AWAY, S.RELEASE_UNCLEAR, S.UNRESOLVED, acts.vanished),
     Row(E.FOREIGN, S.NEW, S.UNRESOLVED, acts.foreign),
     Row(E.CANCELLED, S.UNRESOLVED, S.RELEASING, acts.cancelled, acts.is_foreign),
+    Row(E.FREE, S.UNRESOLVED, S.RELEASING, acts.free, acts.may_free),
     Row(E.VANISHED, S.UNRESOLVED, S.SETTLED, acts.foreign_gone, acts.foreign_and_recorded),
     Row(E.CLOSED_BY_HAND, S.UNRESOLVED, S.SETTLED, acts.closed_by_hand, acts.is_recorded),
 )

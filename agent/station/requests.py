@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.session import E, Event, energy_allowed
+from agent.session import E, Event, S, energy_allowed
 from agent.session.limits import KINDS, TAKES_LIMITS, asked, binding, changes
 from agent.session.summary import summary
 from agent.station import by_hand, queries
 from agent.station.control import ControlRefused, Handler
+from agent.station.desk import NOT_YET
 from agent.station.terminal_requests import TerminalRequests
 
 # A signature and a commit; a worn card takes seconds.
 RECORD_LOOKS, RECORD_LOOK_S = 60, 0.05
+# A slow host, and the questions after a dialogue that broke.
+FREE_LOOKS, FREE_LOOK_S = 600, 0.25
 
 if TYPE_CHECKING:
     from agent.station.station import Station
@@ -38,6 +41,7 @@ class Requests:
             "records": self.records,
             "stop": self.stop,
             "close": self.close,
+            "free": self.free,
             "limit": self.limit,
             "meter_read": self.meter_read,
             **TerminalRequests(station).handlers,
@@ -157,6 +161,29 @@ class Requests:
         raise ControlRefused(
             f"STA-044: session {session_id} is {found['state']}; nothing stands open"
         )
+
+    async def free(self, request: Mapping[str, Any]) -> Any:
+        """A technician's order: free the hold of a listed session. What it was for is still owed."""
+        station, session_id = self._station, str(request["id"])
+        session = station.keeper.sessions.get(session_id)
+        if session is None:
+            raise _no_session(session_id)
+        desk = station.parts.desks.get(session.terminal)
+        if desk is None or not (desk.linked or desk.trouble == NOT_YET):
+            why = "it is not configured" if desk is None else desk.trouble
+            raise ControlRefused(f"STA-045: terminal {session.terminal} cannot be told: {why}")
+        step = await station.keeper.tell(session_id, E.FREE, {"who": "a technician"})
+        if not step.taken:
+            raise ControlRefused(
+                f"STA-045: session {session_id} is {session.state} ({session.payment}); expected one that"
+                " is listed as refused, failed or away, with its hold"
+            )
+        for _ in range(FREE_LOOKS):
+            now = station.keeper.sessions.get(session_id)
+            if now is None or now.state not in (S.RELEASING, S.RELEASE_UNCLEAR, S.SETTLED):
+                break
+            await asyncio.sleep(FREE_LOOK_S)
+        return await self.session(request)
 
     async def _recorded(self, session_id: str) -> None:
         """Its record takes a moment; one that takes longer is made after a restart at the latest."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from agent.ledger import LedgerError
 from agent.ports import (
     CanIncrement,
+    CanReleaseForeign,
     DeviceUnavailable,
     Done,
     Evidence,
@@ -38,6 +39,7 @@ from agent.session.ask import (
 )
 from agent.session.raises import owed_now
 from agent.station.context import Context
+from agent.station.patience import bounded
 from agent.trust import card_like
 from agent.values import Money
 
@@ -113,6 +115,8 @@ class Till:
         elif effect is Effect.RAISE:
             stranger = self._stranger(session)
             outcome = NotSent(stranger) if stranger else await self._raise(session)
+        elif effect is Effect.RELEASE and session.freeing:
+            outcome = await self._free(session)
         elif await self._is_away(session):
             return NotSent("another terminal has the hold")
         elif effect is Effect.CAPTURE:
@@ -189,7 +193,20 @@ class Till:
         else:
             await self._unclear(session, outcome, E.RAISE_UNCLEAR)
 
-    async def _settle(self, session: Session, amount: Money | None) -> Outcome:
+    async def _free(self, session: Session) -> Outcome:
+        """A technician's order: 06 26, in ZVT's words, where another terminal made the hold."""
+        ref = HoldRef.from_json(session.hold)  # type: ignore[arg-type]  # stored by this desk
+        if not self._stranger(session):
+            return await self._settle(session, None)
+        if not isinstance(self._terminal, CanReleaseForeign):
+            return Refused(Reason.NOT_SUPPORTED, "", "the terminal frees no hold of another one")
+        if ref.trace is None or not ref.aid:
+            return Refused(Reason.NOT_SUPPORTED, "", "its trace number and AID were never told")
+        return await self._settle(session, None, foreign=self._terminal)
+
+    async def _settle(
+        self, session: Session, amount: Money | None, foreign: CanReleaseForeign | None = None
+    ) -> Outcome:
         async def keep(evidence: Evidence) -> Verdict:
             booked = None if evidence.amount is None else evidence.amount.amount_minor
             result = evidence.ref.to_json() | clean(evidence.details)
@@ -207,6 +224,8 @@ class Till:
 
         ref = HoldRef.from_json(session.hold)  # type: ignore[arg-type]  # stored by this desk
         held = Money(session.held_minor or 0, session.currency)
+        if foreign is not None:
+            return await foreign.release_foreign(ref, held, keep)
         if amount is None:
             return await self._terminal.release(ref, held, keep)
         return await self._terminal.capture(ref, held, amount, keep)
@@ -267,7 +286,7 @@ class Till:
 
     async def _question(self, session: Session) -> Answer:
         """Identity first, then the last result, then the open holds (design §2 rule 2)."""
-        identity = self.identity = await self._terminal.identify()
+        identity = self.identity = await bounded(self._terminal.identify(), self._beat)
         self._beat()
         last = await self._terminal.last_result()
         self._beat()

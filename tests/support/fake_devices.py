@@ -164,7 +164,8 @@ class FakeTerminal:
 
     def next_ref(self) -> HoldRef:
         receipt = next(self._receipts)
-        return HoldRef(self.terminal_id, receipt, 12, 700 + receipt, "1121", "120400")
+        aid = f"{receipt:06d}"
+        return HoldRef(self.terminal_id, receipt, 12, 700 + receipt, "1121", "120400", aid)
 
     def take(self, verb: str) -> str:
         self.commands.append(verb)
@@ -342,6 +343,20 @@ class TerminalDriver:
 
     async def release(self, ref: HoldRef, held: Money, keep: Keep) -> Outcome:
         return await self._end("release", ref, Money(0, held.currency), keep)
+
+    async def release_foreign(self, ref: HoldRef, held: Money, keep: Keep) -> Outcome:
+        """By its trace number and AID, at the host: the receipt means nothing here."""
+        d = self.d
+        hold = next((h for h in d.holds if h.open and h.ref.trace == ref.trace), None)
+
+        def book() -> Evidence:
+            assert hold is not None
+            hold.open = False
+            d.movements.append(Movement("release_foreign", hold.ref.receipt, held.amount_minor))
+            d.undo = lambda: setattr(hold, "open", True)
+            return Evidence(d.next_ref(), Money(0, d.currency), {})
+
+        return await self._money("release_foreign", d.settle_s, book, keep)
 
     async def _end(self, kind: str, ref: HoldRef, amount: Money, keep: Keep) -> Outcome:
         d = self.d

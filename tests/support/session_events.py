@@ -81,6 +81,7 @@ DATA: dict[E, dict[str, Any]] = {
     },
     E.LIMITED: {"by": "driver", "max_cost_minor": 1000, "max_energy_wh": 20_000},
     E.AWAY: {"why": "the hold was made at terminal 52523535, this is terminal 99999999"},
+    E.FREE: {"who": "a technician"},
     E.CLOSED_BY_HAND: {"how": "paid", "note": "paid by transfer"},
     E.RESTARTED: {"resume": False},
 }

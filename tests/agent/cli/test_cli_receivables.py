@@ -89,6 +89,21 @@ def test_only_what_is_listed_can_be_closed(voltill: Voltill, past: Past, way: st
         assert answer.code == 2 and answer.err.startswith(code), answer.err
 
 
+def test_only_the_service_frees_a_hold(
+    voltill: Voltill, past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ("--state", past.state)
+    stopped = voltill("sessions", "free", past.open, *where)
+    assert stopped.code == 2 and stopped.err.startswith("STA-045")
+    past.world.terminal.pace = 0.05
+    with running(past, monkeypatch):
+        done = voltill("sessions", "free", past.open, *where, "--json")
+        again = voltill("sessions", "free", past.open, *where)
+    assert done.code == 0 and done.json["released_minor"] == 5000 and done.json["owed_minor"] > 0
+    assert past.world.terminal.count("release") == 1 and not past.world.terminal.open_holds()
+    assert again.code == 2 and again.err.startswith("STA-045")
+
+
 @pytest.mark.parametrize("note", ["", "  ", "card 4111 1111 1111 1111", "x" * 201, "two\nlines"])
 def test_a_note_is_one_line_without_card_numbers(voltill: Voltill, note: str) -> None:
     answer = voltill("sessions", "close", "S1", "--as", "paid", "--note", note)

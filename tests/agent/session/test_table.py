@@ -120,8 +120,8 @@ MATRIX: dict[str, dict[str, str]] = {
     },
     "releasing": {
         "evidence": "releasing",
-        "settled": "settled",
-        "not_sent": "release_due release_unclear",
+        "settled": "settled unresolved",
+        "not_sent": "release_due release_unclear unresolved",
         "unclear": "release_unclear",
         "refused": "unresolved release_unclear",
         "away": "unresolved",
@@ -135,7 +135,7 @@ MATRIX: dict[str, dict[str, str]] = {
     },
     "release_unclear": {
         "still_open": "releasing release_due",
-        "confirmed": "settled",
+        "confirmed": "settled unresolved",
         "vanished": "unresolved",
         "away": "unresolved",
         "restarted": "release_unclear",
@@ -149,6 +149,7 @@ MATRIX: dict[str, dict[str, str]] = {
         "raise_absent": "capturing",
         "vanished": "settled",
         "cancelled": "releasing",
+        "free": "releasing",
         "closed_by_hand": "settled",
         "restarted": "unresolved",
     },
@@ -212,6 +213,9 @@ SESSION_VARIANTS: tuple[dict[str, Any], ...] = (
     {"outcome": "foreign", "cost_minor": None},
     {"outcome": "foreign", "cost_minor": None, "settlement_seq": 9},
     {"settlement_seq": 9},
+    {"outcome": "failed", "settlement_seq": 9, "held_minor": 5000, "hold": HOLD},
+    {"freeing": "away", "cost_minor": 480, "held_minor": 5000},
+    {"freeing": "away", "cost_minor": 0, "held_minor": 5000},
     {"accept_partial": False, "held_minor": 4999},
     {"cost_minor": 480, "held_minor": 5000, "least_capture_minor": 481},
     *({"raising": word} for word in ("", "ordered", "approved", "unclear", "lost")),
@@ -375,6 +379,22 @@ GUARDED: list[tuple[S, E, dict[str, Any], dict[str, Any], str]] = [
         for ours in ("unknown", "refused", "failed", "away", "captured")
     ),
     (S.UNRESOLVED, E.VANISHED, {"outcome": "foreign", "settlement_seq": 9}, {}, "settled"),
+    # A technician frees what the terminal refused or was never told; it is never charged afterwards.
+    *(
+        (S.UNRESOLVED, E.FREE, {"outcome": o, "settlement_seq": 9}, {}, "releasing")
+        for o in ("away", "failed", "refused")
+    ),
+    *(
+        (S.UNRESOLVED, E.FREE, {"outcome": o, "settlement_seq": 9}, {}, "")
+        for o in ("unknown", "captured", "foreign")
+    ),
+    (S.UNRESOLVED, E.FREE, {"outcome": "away", "settlement_seq": None}, {}, ""),
+    (S.UNRESOLVED, E.FREE, {"outcome": "away", "settlement_seq": 9, "freed": True}, {}, ""),
+    (S.UNRESOLVED, E.STILL_OPEN, {"outcome": "away", "freeing": "away"}, {}, ""),
+    (S.RELEASING, E.SETTLED, {"freeing": "away", "cost_minor": 480}, {}, "unresolved"),
+    (S.RELEASING, E.SETTLED, {"freeing": "away", "cost_minor": 0}, {}, "settled"),
+    (S.RELEASING, E.NOT_SENT, {"freeing": "away"}, {}, "unresolved"),
+    (S.RELEASING, E.REFUSED, {"freeing": "away"}, {"reason": "unknown_hold"}, "unresolved"),
     # Each outcome has its record, so none is overtaken.
     (S.UNRESOLVED, E.VANISHED, {"outcome": "foreign", "settlement_seq": None}, {}, ""),
     (S.UNRESOLVED, E.CLOSED_BY_HAND, {"settlement_seq": None}, {}, ""),
@@ -436,6 +456,7 @@ def test_money_commands_have_few_and_known_entrances() -> None:
         ("release_unclear", "still_open"),
         ("unresolved", "still_open"),
         ("unresolved", "cancelled"),
+        ("unresolved", "free"),
     }
     assert entrances("release_due") == {
         ("releasing", "not_sent"),

@@ -13,6 +13,7 @@ from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_e
 
 from agent.ports import HoldRef, OpenHolds
 from agent.session import E, S, Session
+from agent.station.control import ControlRefused
 from agent.station.matching import match
 
 Make = Callable[..., World]
@@ -220,6 +221,89 @@ def test_the_same_receipt_at_the_new_terminal_is_somebody_elses(make: Make) -> N
     w.plant.unplug()
     w.until(lambda: w.sessions()[0].state is S.UNRESOLVED)
     assert "capture" not in w.terminal.commands
+
+
+# --- freed by a technician's order ------------------------------------------------------------------
+
+
+def away(w: World) -> Session:
+    charge(w)
+    replace_terminal(w, OTHER_TID)
+    w.plant.unplug()
+    return w.until_state(S.UNRESOLVED)
+
+
+def test_nothing_is_freed_without_an_order(make: Make) -> None:
+    w = make()
+    listed = away(w)
+    w.run(600)
+    assert "release_foreign" not in w.terminal.commands
+    found = w.request("free", id=listed.id)
+    assert w.terminal.amounts("release_foreign") == [5000] and not w.terminal.open_holds()
+    assert (found["payment"], found["released_minor"]) == ("away", 5000)
+    assert found["owed_minor"] == listed.cost_minor, "what was delivered is still owed"
+    with pytest.raises(ControlRefused, match="STA-045"):
+        w.request("free", id=listed.id)
+    replace_terminal(w, TID)
+    w.run(120)
+    assert "capture" not in w.terminal.commands, "never charged afterwards"
+    closed = w.request("close", id=listed.id, how="paid", note="by transfer")
+    assert closed["closed_minor"] == listed.cost_minor
+    assert [kind for kind, _ in w.records()] == ["session"] + ["settlement"] * 3
+
+
+@pytest.mark.parametrize(
+    ("how", "payment"), [("declined", "away"), ("not_sent", "away"), ("lost", "unknown")]
+)
+def test_an_order_that_fails_leaves_it_listed(make: Make, how: str, payment: str) -> None:
+    w = make()
+    listed = away(w)
+    w.terminal.script["release_foreign"].append(how)
+    found = w.request("free", id=listed.id)
+    assert (found["payment"], found["released_minor"]) == (payment, 0)
+    w.run(200)
+    assert w.terminal.commands.count("release_foreign") == 1, "ordered once, sent once"
+    if payment == "away":
+        assert w.request("free", id=listed.id)["released_minor"] == 5000
+
+
+@pytest.mark.parametrize("point", ["received", "result_sent", "stored", "answered", "completed"])
+def test_killed_while_it_is_freed(make: Make, point: str) -> None:
+    """Nobody can ask the new terminal how it ended, so it stays listed; it is never sent again."""
+    w = make()
+    listed = away(w)
+    w.loop.create_task(w.agent.keeper.tell(listed.id, E.FREE))  # type: ignore[union-attr]
+    w.until_killed(f"release_foreign:{point}")
+    w.start()
+    found = w.until_state(S.UNRESOLVED)
+    w.run(120)
+    assert found.outcome == "unknown" and found.to_capture_minor > 0
+    assert w.terminal.commands.count("release_foreign") == 1
+    replace_terminal(w, TID)
+    w.run(60)
+    assert "capture" not in w.terminal.commands
+
+
+def test_a_hold_of_the_same_terminal_is_freed_there(make: Make) -> None:
+    w = make()
+    w.terminal.script["capture"].append("declined")
+    charge(w)
+    w.terminal.tap(CARD)
+    listed = w.until_state(S.UNRESOLVED)
+    found = w.request("free", id=listed.id)
+    assert w.terminal.count("release") == 1 and found["owed_minor"] == listed.cost_minor
+    assert found["payment"] == "refused"
+
+
+def test_a_running_session_is_not_freed(make: Make) -> None:
+    w = make()
+    session = charge(w)
+    with pytest.raises(ControlRefused, match="STA-045"):
+        w.request("free", id=session.id)
+    w.terminal.tap(CARD)
+    w.until_state(S.CLOSED)
+    with pytest.raises(ControlRefused, match="STA-012"):
+        w.request("free", id=session.id)
 
 
 # --- pure -------------------------------------------------------------------------------------------
