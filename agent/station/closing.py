@@ -31,7 +31,7 @@ from agent.station.day_end import (
     Journal,
     Step,
 )
-from agent.station.errands import bounded
+from agent.station.patience import bounded
 from agent.station.till import made_elsewhere
 from agent.trust.plain import JSON
 from agent.values import Quality

@@ -22,9 +22,10 @@ from agent.station.charge_point import ChargePoint
 from agent.station.closing import Closing, DayRules
 from agent.station.context import Context
 from agent.station.day_end import DayEnd, Journal
-from agent.station.errands import Errands, bounded
+from agent.station.errands import Errands
 from agent.station.matching import Matching
 from agent.station.needs import Needs
+from agent.station.patience import bounded
 from agent.station.screen import Notice, Screen
 from agent.station.taps import DeskRules, Taps
 from agent.station.till import DESK_BOUND_MS, JUDGES, Till, owes

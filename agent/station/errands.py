@@ -11,12 +11,10 @@ from typing import Any
 from agent.ledger import LedgerError
 from agent.ports import Card, DeviceUnavailable, Terminal
 from agent.station.day_end import DayEnd, DayEndRefused
+from agent.station.patience import bounded
 
 # A technician and a script; whoever comes on top is told to wait.
 ERRANDS_MAX = 4
-# An end of day takes minutes at some hosts, and an update may follow; what takes longer hangs.
-ERRAND_MOST_S = 15 * 60
-BEAT_S = 60.0
 # How an end of day ended, where the terminal could not tell at once: it may after its next booking.
 ASK_DAY_S = 60 * 60.0
 
@@ -98,20 +96,6 @@ class Errands:
         if self.day.unclear and (now or time_s >= self._day_again_s):
             self._day_again_s = time_s + ASK_DAY_S
             await self.day.ask(self._terminal)
-
-
-async def bounded(work: Awaitable[Any], beat: Callable[[], None]) -> Any:
-    """`work`, with signs of life for the watchdog as long as it may take."""
-    task = asyncio.ensure_future(work)
-    try:
-        for _ in range(round(ERRAND_MOST_S / BEAT_S)):
-            beat()
-            if (await asyncio.wait({task}, timeout=BEAT_S))[0]:
-                break
-        return await task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def _tell(answer: asyncio.Future[Any], error: Exception) -> None:

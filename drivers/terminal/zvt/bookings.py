@@ -96,12 +96,27 @@ class Bookings:
             async with self._turns.at(Rank.MONEY):
                 if not self._channel.usable:
                     return NotSent(LINK_DOWN)
+                stranger = await self._stranger(booking)
+                if stranger is not None:
+                    return stranger
                 ran = await self._channel.run(booking.apdu, SEQUENCES[booking.name], store=store)
                 if ran.code == NOT_REGISTERED:
                     return await self._registered_again()
         except (DeviceUnavailable, Crowded) as error:
             return NotSent(str(error))
         return await self._outcome(ran, kept, booking, keep)
+
+    async def _stranger(self, booking: Booking) -> NotSent | None:
+        """Behind a connection that was made again stands perhaps another terminal, where the same receipt
+        number is somebody else's hold: it is asked who it is before a hold is named to it."""
+        await self._channel.ready()
+        if booking.ref is None or booking.name in MADE_ELSEWHERE or not self._channel.met_anew:
+            return None
+        await self._joining.register()
+        made_at, here = booking.ref.terminal_id, self._joining.terminal_id
+        if not made_at or not here or made_at == here:
+            return None
+        return NotSent(f"the hold was made at terminal {made_at}, this is terminal {here}")
 
     async def _registered_again(self) -> Outcome:
         """The terminal had forgotten us and started nothing. Whether to order the same again is for

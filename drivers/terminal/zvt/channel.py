@@ -81,6 +81,8 @@ class Channel:
         self._numbering = Numbering()  # of the registration, which outlives a connection
         self._abort_late_until = 0
         self.registered = False
+        # Connected again since the registration: whoever answers at this address may be another.
+        self.met_anew = False
         self.baud = spec.line.baud
         self.garbage = ""  # what the last command met instead of ZVT
 
@@ -126,6 +128,7 @@ class Channel:
         if why is not None and self.is_tcp and self.registered:
             await self._hang_up()
             await self._dial()
+            self.met_anew = True
         elif why is not None:
             await self.close()
             raise DeviceUnavailable("TRM-009", why)

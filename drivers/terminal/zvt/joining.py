@@ -129,7 +129,7 @@ class Joining:
         ran = await self._channel.run(command, SEQUENCES["registration"])
         if isinstance(ran.outcome, o.Completed):
             completion = ran.outcome.completion
-            self._channel.registered = True
+            self._channel.registered, self._channel.met_anew = True, False
             self._refusals.forgive()
             self._bits = h.registration_bits(completion)
             before = None if self._may_be_other else self.terminal_id

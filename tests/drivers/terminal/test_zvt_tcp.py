@@ -53,7 +53,8 @@ def test_a_day_over_tcp(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
             ("hold", 5000),
             ("release", 5000),
         ]
-        assert s.commands().count(REGISTRATION) == 1
+        # Behind a connection that was made again, who is there is asked before a hold is named.
+        assert s.commands().count(REGISTRATION) == (3 if options else 1)
         assert s.cable.opened == (len(s.commands()) if options else 1)
 
     tell(story, monkeypatch, tcp=True, **options)
@@ -72,9 +73,29 @@ def test_a_connection_that_ended_while_idle_is_made_again_in_silence(
             await asyncio.sleep(5)
             assert isinstance(await s.driver.release(held.ref, EUR50, s.keep), Done)
         assert s.cable.opened == 7
-        assert s.commands().count(REGISTRATION) == 1
+        assert s.commands().count(REGISTRATION) == 1 + 3, "no hold is named to a stranger"
 
     tell(story, monkeypatch, tcp=True)
+
+
+@pytest.mark.parametrize("options", [{}, PER_COMMAND], ids=["keep", "close"])
+@pytest.mark.parametrize("verb", ["capture", "release"])
+def test_a_terminal_that_was_swapped_behind_its_address_is_told_nothing_of_our_holds(
+    verb: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(s: Stand) -> None:
+        s.set(tcp_idle_s=1.0)
+        await s.driver.connect()
+        held = await s.held()
+        await asyncio.sleep(5)
+        s.sim.store.memory.tid = "11112222"
+        given = (held.ref, EUR50) if verb == "release" else (held.ref, EUR50, PART)
+        outcome = await getattr(s.driver, verb)(*given, s.keep)
+        assert isinstance(outcome, NotSent)
+        assert "made at terminal 52523535, this is terminal 11112222" in outcome.why
+        assert [kind for kind, _ in s.booked()] == ["hold"]
+
+    tell(story, monkeypatch, tcp=True, **options)
 
 
 def test_a_connection_that_cannot_be_made_again_sends_nothing(
@@ -345,6 +366,6 @@ def test_every_piece_of_a_message_may_come_alone(tmp_path: Path, idle: str) -> N
         rows = (await w.ask("ledger"))["rows"]
         assert [(r["kind"], r["amount_minor"]) for r in rows] == [("hold", 5000), ("capture", 1295)]
         assert (await w.ask("state"))["complaints"] == {}
-        assert w.lines.count(REGISTRATION) == 1
+        assert w.lines.count(REGISTRATION) == 2, "a hold is named to who made it"
 
     wired(tmp_path, case, "--set", "tcp_chunk=1", "--set", "tcp_idle_s=0.1", tcp_idle=idle)
