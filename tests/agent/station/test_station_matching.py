@@ -98,6 +98,20 @@ def test_a_hold_of_nobody_is_listed_once_with_a_record_and_left_alone(make: Make
     assert [kind for kind, owner in w.records() if owner == gone.id] == ["settlement"] * 2
 
 
+def test_what_a_person_took_off_the_list_stays_off_while_it_is_open(make: Make) -> None:
+    w = make(start=False)
+    strange(w)
+    w.start()
+    w.run(5)
+    w.request("close", id=foreign(w)[0].id, how="written_off", note="of the shop next door")
+    relink(w)
+    w.kill()
+    w.start()
+    w.run(5)
+    assert [s.payment for s in foreign(w)] == ["written_off"]
+    assert w.request("status")["open"] == []
+
+
 def test_where_the_terminal_is_ours_alone_it_is_released_once(make: Make) -> None:
     w = make(start=False, terminal_more="foreign_holds: release")
     strange(w)
@@ -140,6 +154,7 @@ def test_holds_are_not_released_while_a_session_is_set_aside(make: Make) -> None
     w.run(60)
     assert len(w.agent.keeper.set_aside) == 1 and w.terminal.open_holds()
     assert "release" not in w.terminal.commands
+    assert not [s for s in w.sessions() if s.outcome == "foreign"], "nor called nobody's"
     assert w.request("status")["terminals"][0]["strange_holds"] == [231]
 
 
