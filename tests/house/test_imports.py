@@ -122,7 +122,10 @@ def test_the_rule_sees_what_it_forbids(module: str, source: str) -> None:
         ("agent.cli.main", "from agent.station import station"),
         ("drivers.evse.phoenix_rtu", "from agent.ports import Evse\nfrom drivers.meter import rtu"),
         ("hil.terminal.simulator", "from hil.common import control\nimport asyncio"),
-        ("simulate.world", "from agent.station.station import Station\nimport drivers.line, hil.verify"),
+        (
+            "simulate.world",
+            "from agent.station.station import Station\nimport drivers.line, hil.verify",
+        ),
     ],
 )
 def test_the_rule_lets_pass_what_is_allowed(module: str, source: str) -> None:

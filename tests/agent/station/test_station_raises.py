@@ -9,6 +9,7 @@ import pytest
 from support.station_world import CARD, World, one_end_each
 
 from agent.session import S, Session
+from agent.station.timers import LOOK_EVERY_S
 
 Make = Callable[..., World]
 RAISING = ("1.00", "4.50", 4)
@@ -203,8 +204,12 @@ def test_energy_stops_before_the_hold_expires_with_an_alarm_before(make: Make) -
     w = make(hold="500.00", valid_h=3)
     tap(w)
     w.plant.draw(0)
-    w.until(lambda: w.logged("hold_expires"), within_s=3_700)
+    w.run(10)
+    w.suspend(3_540)
+    assert not w.logged("hold_expires")
+    w.until(lambda: w.logged("hold_expires"), within_s=LOOK_EVERY_S + 60)
     assert w.session().state is S.SUSPENDED
-    w.until(lambda: w.session().state is S.CLOSED, within_s=3_700)
+    w.suspend(3_540)
+    w.until(lambda: w.session().state is S.CLOSED, within_s=LOOK_EVERY_S + 120)
     assert w.session().stop_reason == "hold expires"
     one_end_each(w)

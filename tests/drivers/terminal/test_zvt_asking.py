@@ -137,7 +137,9 @@ def test_the_log_names_commands_and_codes_only(run: Any) -> None:
         for entry in b.log:
             assert set(entry) == allowed
             assert entry["level"] == "debug"
-            assert set(entry["said"]) <= {"please_wait"}  # keys of texts, never the terminal's words
+            assert set(entry["said"]) <= {
+                "please_wait"
+            }  # keys of texts, never the terminal's words
         assert b.log[-1]["command"] == "Reservation"
         assert b.log[-1]["outcome"] == "completed"
 
