@@ -32,17 +32,20 @@ class Noise:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        self.permille = 0
-        self.hits = 0
+        self.permille = self.flips_permille = 0
 
     def carry(self, data: bytes) -> list[tuple[float, bytes]]:
         """(delay in s, bytes) of what arrives."""
         rng = self._random
-        if not self.permille or rng.randrange(1000) >= self.permille:
+        if not (self.permille or self.flips_permille):
             return [(0.0, data)]
-        self.hits += 1
-        kind = rng.randrange(7)
-        at = rng.randrange(len(data))
+        at, chance = rng.randrange(len(data)), rng.randrange(1000)
+        if chance < self.flips_permille:
+            kind = 3
+        elif chance < self.permille:
+            kind = rng.randrange(7)
+        else:
+            return [(0.0, data)]
         if kind == 0:
             return []
         if kind == 1:

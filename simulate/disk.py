@@ -106,6 +106,7 @@ class Disk:
         self.dead = False
         self.on_operation: Callable[[int, str, str], None] | None = None
         self.full_at: int | None = None
+        self.extra: Callable[[], int] = lambda: 0  # room that was kept back and let go
 
     def reaches(self, kind: str, name: str) -> bool:
         if self.dead:
@@ -119,6 +120,9 @@ class Disk:
                 raise
         return True
 
+    def room(self) -> int:
+        return (self.full_at or 0) + self.extra()
+
     def used(self) -> int:
         return sum(len(inode.seen) for inode in self.files.values())
 
@@ -126,14 +130,15 @@ class Disk:
         """The same disk for the next process; the dead one reaches it no more."""
         self.dead = True
         disk = Disk()
-        disk.files, disk.unlinked, disk.full_at = self.files, self.unlinked, self.full_at
+        disk.files, disk.unlinked = self.files, self.unlinked
+        disk.full_at, disk.extra = self.full_at, self.extra
         return disk
 
     def after_cut(self, rng: random.Random, keep: float, torn: bool) -> Disk:
         """A disk as it may be found after a cut now; `keep` is the chance that a volatile piece, and
         the name of a file never synced, made it."""
         disk = Disk()
-        disk.full_at = self.full_at
+        disk.full_at, disk.extra = self.full_at, self.extra
         for name, inode in self.unlinked.items():
             if name not in self.files and rng.random() < 0.5:
                 disk.files[name] = inode.after_cut(rng, keep, torn)
@@ -156,7 +161,7 @@ class _OpenFile:
         if not disk.reaches("write", self._name):
             return
         grows = offset + len(data) - len(self._inode.seen)
-        if disk.full_at is not None and grows > 0 and disk.used() + grows > disk.full_at:
+        if disk.full_at is not None and grows > 0 and disk.used() + grows > disk.room():
             raise apsw.FullError("the simulated disk is full")
         self._inode.change(Write(offset, bytes(data)))
 

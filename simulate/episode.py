@@ -12,6 +12,7 @@ from agent.station.receipts import receipt_text
 from hil.verify.gather import RECEIPT_COLUMNS
 from simulate.faults import Faults
 from simulate.life import live_all
+from simulate.loop import Spinning
 from simulate.oracle import LISTED, Told, Verdict, judge
 from simulate.place import Places
 from simulate.plan import Plan
@@ -58,6 +59,8 @@ class Episode:
         try:
             try:
                 verdict = self._verdict(faults)
+            except Spinning:
+                verdict = _failed("spins", "the agent does something over and over in one moment")
             finally:
                 faults.stop()
             return Result(

@@ -138,6 +138,12 @@ class Faults:
         noise.permille = 20 + fault.amount % 400
         return lambda: setattr(noise, "permille", 0)
 
+    def _terminal_flips(self, fault: Fault) -> End:
+        """Single bits, and many of them: whether anything looks right that is not."""
+        noise = self._world.terminal_noise
+        noise.flips_permille = 100 + fault.amount % 300
+        return lambda: setattr(noise, "flips_permille", 0)
+
     def _terminal_reboot(self, fault: Fault) -> End:
         terminal = self._world.terminal
         if terminal.powered:
@@ -177,10 +183,21 @@ class Faults:
         self._world.terminal.verbs.refuse(command, int(digits, 16), int(count))
         return _nothing
 
+    def _terminal_loses(self, fault: Fault) -> End:
+        """What it does stands at the acquirer, and it tells nobody."""
+        switches = self._world.terminal.switches
+        switches.lost_result_permille = 1000
+        return lambda: setattr(switches, "lost_result_permille", 0)
+
     def _host_offline(self, fault: Fault) -> End:
         switches = self._world.terminal.switches
         switches.host_offline = HOST_OFFLINE[fault.amount % len(HOST_OFFLINE)]
         return lambda: setattr(switches, "host_offline", None)
+
+    def _host_slow(self, fault: Fault) -> End:
+        switches = self._world.terminal.switches
+        switches.host_s = float(fault.what or 4 + fault.amount % 60)
+        return lambda: setattr(switches, "host_s", None)
 
     def _terminal_unplugged(self, fault: Fault) -> End:
         self._world.terminal_cable.unplug()
@@ -193,12 +210,29 @@ class Faults:
         noise.permille = 20 + fault.amount % 500
         return lambda: setattr(noise, "permille", 0)
 
+    def _bus_flips(self, fault: Fault) -> End:
+        noise = self._world.bus_noise
+        noise.flips_permille = 50 + fault.amount % 300
+        return lambda: setattr(noise, "flips_permille", 0)
+
     def _bus_unplugged(self, fault: Fault) -> End:
         self._world.bus_cable.unplug()
         return self._world.bus_cable.replug
 
     def _meter_fault(self, fault: Fault) -> End:
         return self._reply_fault("meter", fault)
+
+    def _meter_late(self, fault: Fault) -> End:
+        """Replies that come when they are no longer waited for."""
+        station = self._world.charger.station("meter0")
+        made = ReplyFault("late", None, ms=320 + fault.amount % 800)
+        station.faults.append(made)
+
+        def end() -> None:
+            if made in station.faults:
+                station.faults.remove(made)
+
+        return end
 
     def _evse_fault(self, fault: Fault) -> End:
         return self._reply_fault("evse", fault)

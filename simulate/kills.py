@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from agent.session import S
 from simulate.fate import NO_SESSION, STEPS, Kill
+from simulate.place import Variant
 from simulate.plan import Fault, Visit
 
 # `new` is never stored, `closed` is nobody's any more.
@@ -26,6 +27,7 @@ SHORT = (
     "releasing",
 )
 SLOW_DISK_S = "0.6"  # a commit: late, but in time for a terminal
+SLOW_HOST_S = "20"  # the session is over before the host has raised its hold
 # Refused not for now, and for good (PA00P015 ch. 10): command, code, how often.
 REFUSED = {
     "capture_due": "capture 9c 2",
@@ -33,8 +35,17 @@ REFUSED = {
     "unresolved": "capture 05 1",
 }
 GOOD_CARDS = ("visa", "mastercard", "girocard", "amex", "phone", "maestro", "low")
+RAISE = str(S.RAISE_OPEN)
 FIRST_S = 0.05
 VISIT_S = 90.0
+
+
+def pair_of(number: int, variant: Variant) -> int:
+    """Pairs in turn. A state that only some stations know is aimed at in all of their turns that are even."""
+    if variant.raises and number % 2:
+        return STATES.index(RAISE) + len(STATES) * (number // 2 % len(STEPS))
+    pair = number % len(PAIRS)
+    return pair if variant.raises or PAIRS[pair][0] != RAISE else (pair + 1) % len(PAIRS)
 
 
 class Aimed(NamedTuple):
@@ -53,6 +64,8 @@ def aim(pair: int, number: int, visit: Visit, rng: random.Random, cuts: bool) ->
         kills.append(before)
     if state in REFUSED:
         faults.append(Fault("terminal_refuses", number, FIRST_S, VISIT_S, what=REFUSED[state]))
+    if state == RAISE:
+        faults.append(Fault("host_slow", number, FIRST_S, VISIT_S, what=SLOW_HOST_S))
     if state in SHORT and step not in ("write", "sync") and rng.randrange(3):
         faults.append(Fault("disk_stall", number, FIRST_S, VISIT_S, what=SLOW_DISK_S))
     kill = Kill(
@@ -77,6 +90,9 @@ def _way(state: str, visit: Visit) -> Visit:
         return replace(good, order="no_plug")
     comes_to_charge = visit.order in ("plug_first", "tap_first")
     charged = good if comes_to_charge else replace(good, order="plug_first")
+    if state == RAISE:
+        short = replace(charged, order="plug_first", end="unplug", charge_s=2.0, load_w=22_000)
+        return replace(short, early="", stray_tap="")
     if state == "suspended":
         return replace(charged, end="full")
     return replace(charged, early="")

@@ -14,6 +14,7 @@ WAIT_FOR_TERMINAL_S = 50.0
 WAIT_FOR_ENERGY_S = 45.0
 WAIT_FOR_STOP_S = 40.0
 LIMIT_S = 240.0
+AFTERWARDS_S = 70.0  # a capture that was not possible is tried again after a minute
 
 
 class Driver:
@@ -144,6 +145,18 @@ async def live_all(world: World, visits: tuple[Visit, ...]) -> None:
             world.fate.visit = max(world.fate.visit, number)
             world.visit_begins(number)
             await Driver(world, visit).live()
+            await _until_met(world, number)
             world.fate.visit_ended(number)
 
     await asyncio.gather(*(lane(those) for those in lanes.values()))
+
+
+async def _until_met(world: World, number: int) -> None:
+    """A session goes on when its driver has gone: so long its kill is waited for."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + AFTERWARDS_S
+    while loop.time() < end:
+        kill = world.fate.next
+        if kill is None or kill.visit != number or (world.ready and not world.states()):
+            return
+        await asyncio.sleep(LOOK_S)

@@ -15,12 +15,18 @@ from typing import Any
 
 # What was killed is kept: a destroyed coroutine would run its `finally`, and the dead do not clean up.
 GRAVEYARD: list[object] = []
+# Turns of loops at one moment; a start of the agent takes some hundred.
+TURNS_MAX = 50_000
 # Timers this close to now are due: doubles of some days have no finer steps worth waiting for.
 RESOLUTION_S = 1e-6
 
 
 class Killed(Exception):
     """The process was killed: its loop runs nothing more."""
+
+
+class Spinning(Exception):
+    """Something is done over and over at one and the same moment."""
 
 
 class Stuck(Exception):
@@ -238,8 +244,8 @@ class Conductor:
         self.after_turn: Callable[[SharedLoop], None] = lambda _: None
 
     def until(self, done: Callable[[], bool], limit_s: float) -> bool:
-        """Let time pass until `done()`; False when `limit_s` (a moment) comes first."""
-        time = self.time
+        """Let time pass until `done()`; False when `limit_s` (a moment) comes first. Raises Spinning."""
+        time, turns = self.time, 0
         while not done():
             due: SharedLoop | None = None
             due_s = limit_s
@@ -250,6 +256,9 @@ class Conductor:
             if due is None:
                 time.now_s = max(time.now_s, limit_s)
                 return False
+            turns = 0 if due_s > time.now_s else turns + 1
+            if turns > TURNS_MAX:
+                raise Spinning
             time.now_s = max(time.now_s, due_s)
             due.turn()
             self.after_turn(due)

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from simulate.fate import Kill
-from simulate.kills import aim
+from simulate.kills import aim, pair_of
 from simulate.place import Variant
 from simulate.plan import Fault, Plan, Visit
 
@@ -15,9 +15,12 @@ BAD_CARDS = ("decline", "expired", "no_credit", "pin", "unreadable", "rfid")
 # Chances are weights: what ends in a capture more often than what does not.
 ORDERS = ("plug_first",) * 6 + ("tap_first",) * 5 + ("no_plug",) + ("no_tap",)
 ENDS = (
-    ("unplug",) * 4 + ("tap",) * 4 + ("control", "estop", "limit", "full", "other_card", "sigterm")
+    ("unplug",) * 4
+    + ("tap",) * 4
+    + ("control", "estop", "limit", "limit", "full", "other_card", "sigterm")
 )
 EARLY = ("",) * 12 + ("unplug", "tap")
+RAISING = Variant(hold="12.00", raises=True)
 VARIANTS = (
     Variant(),
     Variant(),
@@ -26,20 +29,26 @@ VARIANTS = (
     Variant(partial="release"),
     Variant(on_sigterm="hand_over"),
     Variant(resume_s=5),
+    RAISING,
 )
 FAULTS = (
     "terminal_noise",
+    "terminal_flips",
     "bus_noise",
+    "bus_flips",
     "terminal_reboot",
     "terminal_lock",
     "terminal_off",
     "terminal_point",
     "terminal_fault",
     "terminal_refuses",
+    "terminal_loses",
     "host_offline",
+    "host_slow",
     "terminal_unplugged",
     "bus_unplugged",
     "meter_fault",
+    "meter_late",
     "meter_nan",
     "evse_fault",
     "backend_gone",
@@ -54,6 +63,10 @@ FAULTS = (
     "disk_full",
     "disk_stall",
 )
+
+
+# What an installation has all the time: a bad cable, a slow meter.
+LASTING = ("terminal_flips", "bus_flips", "meter_late")
 
 
 @dataclass(slots=True)
@@ -82,7 +95,7 @@ def make_plan(seed: int, menu: Menu) -> Plan:
     if menu.kills and not calm:
         for n, visit in enumerate(visits):
             # A prime apart, so that neighbouring seeds and visits meet different pairs.
-            aimed = aim(seed + 7919 * n, n + 1, visit, rng, menu.cuts)
+            aimed = aim(pair_of(seed + 7919 * n, variant), n + 1, visit, rng, menu.cuts)
             visits[n] = aimed.visit
             kills += aimed.kills
             faults += aimed.faults
@@ -109,10 +122,12 @@ def _visit(rng: random.Random, variant: Variant) -> Visit:
 
 
 def _fault(rng: random.Random, menu: Menu, visits: int) -> Fault:
+    kind = rng.choice(menu.faults)
+    lasting = kind in LASTING
     return Fault(
-        kind=rng.choice(menu.faults),
-        visit=rng.randint(1, visits),
+        kind=kind,
+        visit=1 if lasting else rng.randint(1, visits),
         after_s=rng.choice((0.0, 2.0, 5.0, 9.0, 14.0, 20.0, 40.0)) + rng.random(),
-        for_s=rng.choice((1.0, 4.0, 12.0, 30.0, 75.0)),
+        for_s=600.0 if lasting else rng.choice((1.0, 4.0, 12.0, 30.0, 75.0)),
         amount=rng.randrange(1 << 16),
     )

@@ -71,7 +71,7 @@ def judge(world: World, told: Told, disturbed: frozenset[str]) -> Verdict:
         else:
             verdict.violations.append((finding.code, f"{finding.where}: {finding.text}"))
     verdict.violations += _holds(world, told)
-    verdict.violations += _money(told, disturbed)
+    verdict.violations += _money(world, told, disturbed)
     verdict.violations += _chain(told)
     verdict.violations += _cards(world, evidence.texts)
     verdict.violations += _idle(world, told)
@@ -148,12 +148,29 @@ def _holds(world: World, told: Told) -> Iterator[tuple[str, str]]:
             yield "session_stuck", f"{session['id']} is still {session['state']}"
 
 
-def _money(told: Told, disturbed: frozenset[str]) -> Iterator[tuple[str, str]]:
+def _money(world: World, told: Told, disturbed: frozenset[str]) -> Iterator[tuple[str, str]]:
+    captures = {
+        (row["hold_receipt"], row["tid"]): row["amount_minor"]
+        for row in world.terminal.acquirer.rows()
+        if row["kind"] == "capture"
+    }
     for session in told.sessions:
-        if session["shortfall_minor"] and not disturbed & {"outage", "meter", "evse", "disk"}:
+        # An outage in the middle of the session, or a fault that leaves the agent without its readings.
+        blind = disturbed & {"meter", "evse", "disk"}
+        interrupted = any(event["name"] == "restarted" for event in session["events"])
+        if session["shortfall_minor"] and not (blind or interrupted):
             yield "shortfall", f"{session['id']}: {session['shortfall_minor']} more than the hold"
+        hold = session["hold"] or {}
+        charged = captures.get((hold.get("receipt"), hold.get("terminal_id")))
+        wanted = min(session["cost_minor"] or 0, session["held_minor"])
+        # Receipt numbers are not given twice in so short a time, so the pair is enough.
+        if charged is not None and charged != wanted:
+            yield "charged_wrong", f"{session['id']}: {charged} charged, {wanted} were due"
     if told.status.get("set_aside"):
         yield "set_aside", f"sessions that the table does not fold: {told.status['set_aside']}"
+    complaint = "second_reservation_on_one_tap"
+    if world.terminal.desk.complaints[complaint]:
+        yield complaint, "the terminal was asked twice for one tap"
 
 
 def _cards(world: World, texts: dict[str, str]) -> Iterator[tuple[str, str]]:

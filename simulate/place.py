@@ -46,8 +46,9 @@ terminals:
     password: {{file: zvt-password}}
     currency: EUR
     serves: [{serves}]
+    options: {{{options}}}
 payment:
-  hold: {{strategy: maximum, amount: "{hold}", partial: {partial}}}
+  hold: {{{strategy}, amount: "{hold}", partial: {partial}}}
   start: {start}
   stop: [tap, unplug]
   connection_timeout_s: 30
@@ -67,6 +68,7 @@ EVSE = """  - id: {id}
     max_power_w: {power}
     evse: {{driver: phoenix_rtu, bus: rs485, unit: {evse_unit}}}
     meter: {{model: eastron_sdm630, bus: rs485, unit: {meter_unit}}}"""
+INCREMENT = 'strategy: increment, step: "10.00", most: "35.00", raises: 3'
 TARIFF = """
 id: adhoc
 currency: EUR
@@ -84,7 +86,7 @@ fixed:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What differs between stations: (connectors, hold, start, partial, on_sigterm, resumption)."""
+    """What differs between stations. `raises`: the hold is a small one that is raised while energy flows."""
 
     connectors: int = 1
     hold: str = "20.00"
@@ -92,6 +94,7 @@ class Variant:
     partial: str = "accept"
     on_sigterm: str = "end"
     resume_s: int = 300
+    raises: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,8 @@ class Places:
                 for n, e in enumerate(evses)
             ),
             serves=", ".join(evses),
+            options="extension: added" if variant.raises else "",
+            strategy=INCREMENT if variant.raises else "strategy: maximum",
             hold=variant.hold,
             partial=variant.partial,
             start=variant.start,

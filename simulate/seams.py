@@ -22,6 +22,7 @@ import agent.uplink.pipe
 import drivers.line
 from agent.ports import LineSpec
 from simulate.disk import ForgetfulVFS, mounted
+from simulate.memo import remembered
 
 # Original function -> what it may be replaced by, and why.
 REPLACED: dict[str, str] = {
@@ -73,6 +74,7 @@ def installed(board: Board) -> Iterator[Board]:
                     setattr(module, name, fakes[value])
         stack.enter_context(_entropy(board))
         stack.enter_context(_room(board))
+        stack.enter_context(remembered())
         board.vfs = stack.enter_context(mounted())
         yield board
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from agent.ledger.ballast import BALLAST_BYTES
 from agent.ports import LineSpec
 from agent.values import Quality
 from simulate.backend import CUT, Backend
@@ -51,6 +52,8 @@ class World:
         self.verbose = False
         self._devices(place, seed)
         self.disk = board.vfs.disk = Disk()
+        ballast = place.state / "ballast"
+        self.disk.extra = lambda: 0 if ballast.exists() else BALLAST_BYTES
         self.fate = Fate(kills, self.states)
         self.process: Process | None = None
         self.starts = self.power_cuts = self.starts_failed = 0
