@@ -72,8 +72,8 @@ def check_refused(rig: Rig, session: str, before_mwh: int) -> str:
     ("card", "code", "why", "what_to_do"),
     [
         ("decline", "05", "Card was declined", "Try another card"),
-        ("expired", "78", "Card not accepted", "Try another card"),
-        ("pin", "EC", "PIN is needed", "Insert card or phone"),
+        ("expired", "78", "Card has expired", "Try another card"),
+        ("pin", "EC", "PIN not possible", "Pay with your phone"),
     ],
 )
 def test_a_declined_card(rig: Rig, card: str, code: str, why: str, what_to_do: str) -> None:
