@@ -78,9 +78,10 @@ def test_who_never_taps_gets_no_energy(rig: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(100, 112))
 def test_kills_and_power_cuts_leave_no_mark(rig: Any, seed: int) -> None:
-    result = rig.run(make_plan(seed, Menu(faults=(), calm_permille=0)))
+    plan = make_plan(seed, Menu(faults=(), calm_permille=0))
+    result = rig.run(plan)
     assert result.verdict.violations == []
-    assert sum(result.killed.values()) >= len(make_plan(seed, Menu()).visits)
+    assert sum(result.killed.values()) >= len(plan.visits)
 
 
 def test_a_seed_with_kills_and_faults_replays_to_the_letter(rig: Any) -> None:
