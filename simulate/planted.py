@@ -51,11 +51,19 @@ def describe(patch: Path) -> tuple[str, str]:
 
 def plant(patch: Path, folder: Path) -> None:
     """A copy of the tree in `folder` with the bug in it. Raises PatchFails."""
+    copy(folder)
+    _apply(patch, folder)
+
+
+def copy(folder: Path) -> None:
     for name in COPIED:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored, dirs_exist_ok=True)
+
+
+def _apply(patch: Path, folder: Path, *words: str) -> None:
     done = subprocess.run(
-        ["git", "apply", "--unsafe-paths", f"--directory={folder}", str(patch)],
+        ["git", "apply", *words, "--unsafe-paths", f"--directory={folder}", str(patch)],
         cwd="/",
         capture_output=True,
         text=True,
@@ -63,6 +71,13 @@ def plant(patch: Path, folder: Path) -> None:
     )
     if done.returncode != 0:
         raise PatchFails(f"{patch.name}: {done.stderr.strip()}")
+
+
+def check_all(folder: Path) -> None:
+    """Each patch fits the tree as it is, one by one. Raises PatchFails."""
+    copy(folder)
+    for patch in patches():
+        _apply(patch, folder, "--check")
 
 
 def find(patch: Path, sessions: int, jobs: int) -> Planted:
