@@ -156,7 +156,7 @@ class Faults:
         return lambda: world.spawn(_power_on(terminal))
 
     def _terminal_point(self, fault: Fault) -> End:
-        point = POINTS[fault.amount % len(POINTS)]
+        point = fault.what or POINTS[fault.amount % len(POINTS)]
         self._world.trace("fault", f"the terminal will lose its power at {point}")
         self._world.terminal.verbs.reboot(at=point, off_s=0.3 + fault.amount % 7)
         return _nothing

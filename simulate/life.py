@@ -125,7 +125,7 @@ class Driver:
         await self._until(lambda: not self._draws(), within_s)
 
     async def _leave(self) -> None:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(self._visit.stays_s)
         self._do("unplugs and leaves", plugged=False, load_w=0)
         self._world.car_left()
         if self._plant.estop:

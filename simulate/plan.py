@@ -24,6 +24,7 @@ class Visit:
     gap_s: float
     early: str = ""
     stray_tap: str = ""
+    stays_s: float = 1.0  # at the charger, after the end
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ NO_CLOCK_UTC_MS = 1_000_000  # a board without a battery begins in 1970
 RESTART_S = 3.0  # what the service manager waits before it starts a dead service again
 START_FAILED_S = 30.0
 LOG_LINES_MAX = 20_000
+# The chance that a piece which was not synced outlives a power cut.
+CUT_KEEPS = (0.0, 0.5, 0.95)
 # A driver of charge controllers believes that a car has gone when it was told so twice.
 SEEN_S = 5.0
 
@@ -39,6 +41,7 @@ class World:
     def __init__(self, board: Board, place: Place, seed: int, kills: list[Kill]) -> None:
         self.board, self.place, self.seed = board, place, seed
         self.rng = random.Random(seed ^ 0x5EED)
+        self.cut_keeps = CUT_KEEPS
         board.random.seed(seed)
         assert board.vfs is not None
         board.vfs.noise.seed(seed)
@@ -155,7 +158,7 @@ class World:
         self._remove(self.process)
         if kill.power:
             self.power_cuts += 1
-            self.disk = self.disk.after_cut(self.rng, self.rng.choice((0.0, 0.5, 0.95)), True)
+            self.disk = self.disk.after_cut(self.rng, self.rng.choice(self.cut_keeps), True)
             self.booted_ms, self.boots = self.time.ms, self.boots + 1
         else:
             self.disk = self.disk.after_kill()
