@@ -17,6 +17,7 @@ import pytest
 SKIPS = Path(__file__).with_name("skips.txt")
 COUNTS_VARIABLE = "VOLTILL_TEST_COUNTS"
 SEED_BITS = 32
+LONGEST_FIRST = ("end_to_end", "simulate")
 
 # No deadline: the machines of a CI stall now and then, and a slow example is no failure.
 hypothesis.settings.register_profile("voltill", deadline=None, print_blob=True)
@@ -108,6 +109,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(
         SkipTable(SkipRules(SKIPS.read_text().splitlines())), "voltill-skips"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What mostly waits for processes begins first, and other workers compute meanwhile: begun last, it would
+    leave the cores idle at the end. The gate keeps this order (--no-loadscope-reorder)."""
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST_FIRST)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

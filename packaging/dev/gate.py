@@ -1,7 +1,6 @@
 """./dev test: every check runs, even after one failed; the last line counts passed, failed, skipped."""
 
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,8 @@ from dev.say import DevError, say, step
 GATE_TIMEOUT_S = 1800
 """Far above the whole run (ten minutes at most): a check that hangs ends in a failure, not in silence."""
 
-WORKERS = (3, 4)
-"""pytest processes: three even on two cores, as many tests wait for processes; more than four only heat."""
+WORKERS = 4
+"""pytest processes: four even on two cores, as many tests wait for processes; more only heat."""
 
 _ZVT = "drivers/terminal/zvt"
 WHOLLY_COVERED = tuple(
@@ -60,9 +59,8 @@ class _Gate:
         self.check("format", ["-m", "ruff", "format", "--check", ".", "dev"])
         self.check("lint", ["-m", "ruff", "check", ".", "dev"])
         self.check("types", ["-m", "mypy"])
-        cores = len(os.sched_getaffinity(0))
-        workers = max(WORKERS[0], min(WORKERS[1], cores))
-        pytest = ["-m", "pytest", "-n", str(workers), "--dist", "loadfile"]
+        pytest = ["-m", "pytest", "-n", str(WORKERS), "--dist", "loadfile"]
+        pytest.append("--no-loadscope-reorder")
         self.tests(["-m", "coverage", "run", *pytest])
         self.check("coverage: join", ["-m", "coverage", "combine", "--quiet"])
         report = ["-m", "coverage", "report"]

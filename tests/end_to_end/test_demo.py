@@ -109,7 +109,7 @@ class Demo:
     def check_nothing_left(self) -> None:
         """No process, no file, no link to a pty, no port."""
         assert len(self.family) >= 3, "broker, proxy and back end at the least"
-        left = [pid for pid in self.family if Path(f"/proc/{pid}").exists()]
+        left = [pid for pid in self.family if runs(pid)]
         assert left == [], [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left]
         assert not self.directory.exists()
         Place(self.directory, self.port).check_ports()
@@ -136,6 +136,14 @@ def descendants(pid: int) -> set[int]:
     while new := {child for child, of in parents.items() if of in {pid, *found}} - found:
         found |= new
     return found
+
+
+def runs(pid: int) -> bool:
+    """Not one that has ended and only waits for init to look at it, as an orphan's orphan does for a moment."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @contextmanager
