@@ -139,7 +139,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def runs(pid: int) -> bool:
-    """Not one that has ended and only waits for init to look at it, as an orphan's orphan does for a moment."""
+    """Not one that has ended and waits for init, as an orphan's orphan does for a moment."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
