@@ -180,8 +180,13 @@ class Progress:
         self._sessions, self._began = sessions, time.monotonic()
         self._line = sys.stderr.isatty()
         self._next = self._began
+        self._found = 0
 
     def tell(self, totals: Totals) -> None:
+        begin = "\r\033[K" if self._line else ""
+        for found in totals.found[self._found :]:
+            sys.stderr.write(f"{begin}seed {found.seed}: {found.code}\n")
+        self._found = len(totals.found)
         now = time.monotonic()
         if now < self._next:
             return
