@@ -134,6 +134,10 @@ class _Receipt:
             out += self.line(bill.currency, line)
         if bill.rounding_minor:
             out += self.money("r_rounding", Money(bill.rounding_minor, bill.currency))
+        if not bill.total_minor and self.f.begin_wh == self.f.end_wh:
+            out += wrap(
+                self.say("r_no_charge"), self.width
+            )  # else a 0.00 beside a price looks wrong
         return out
 
     def line(self, currency: str, line: Line) -> list[str]:

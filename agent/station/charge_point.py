@@ -22,7 +22,7 @@ from agent.station.register import READ_SLACK_MS, Health, Register
 from agent.station.release import Release
 from agent.station.stop_proof import StopProof
 from agent.station.top_up import TopUp, TopUpRules
-from agent.tariff import Usage, price
+from agent.tariff import Usage, session_price
 from agent.values import Reading, ReadingState, Stamp
 
 POLL_S = 1.0  # one snapshot a second: a plug is seen within the time a driver looks up
@@ -345,7 +345,7 @@ class ChargePoint:
     def _show(self, session: Session, good: Reading, now: Stamp) -> None:
         wh = max(good.energy_import_wh or 0, session.last_wh or 0) - (session.begin_wh or 0)
         charging_ms, idle_ms = usage_at(session, now)
-        cost = price(self.tariff, Usage(energy_wh=wh, charging_ms=charging_ms, idle_ms=idle_ms))
+        cost = session_price(self.tariff, Usage(wh, charging_ms, idle_ms))
         power_w = self.reading.power_w or 0
         self.live = Live(session.id, wh, power_w, charging_ms, idle_ms, cost.total_minor)
 

@@ -7,7 +7,7 @@ from agent.session.limits import cost_reason, spendable_minor
 from agent.station.context import Context
 from agent.station.limit import Limit
 from agent.station.register import Register
-from agent.tariff import Price, Tariff, Usage, price
+from agent.tariff import Price, Tariff, Usage, session_price
 
 END_TRIES = 4  # reads of one try for the end reading; tried until the meter counts as lost
 
@@ -84,7 +84,7 @@ def ended(
     usage = Usage(
         energy_wh=end_wh - begin_wh, charging_ms=session.charging_ms, idle_ms=session.idle_ms
     )
-    cost: Price = price(tariff, usage)
+    cost: Price = session_price(tariff, usage)
     return {
         "energy_wh": end_wh,
         "quality": quality,

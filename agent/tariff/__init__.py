@@ -12,7 +12,7 @@ from agent.tariff.model import (
     TimePrice,
     Usage,
 )
-from agent.tariff.price import Amount, Price, price
+from agent.tariff.price import Amount, Price, price, session_price
 
 __all__ = [
     "Amount",
@@ -32,4 +32,5 @@ __all__ = [
     "headroom",
     "limit_reached",
     "price",
+    "session_price",
 ]

@@ -165,6 +165,14 @@ def price(tariff: Tariff, usage: Usage) -> Price:
     )
 
 
+def session_price(tariff: Tariff, usage: Usage) -> Price:
+    """What a session is billed: `price`, and nothing at all where the register did not move (OCPP 2.1
+    C20). No start fee and no time is charged for energy that nobody got; the times stay in the usage."""
+    if usage.energy_wh:
+        return price(tariff, usage)
+    return Price(tariff, usage, energy=Amount(), time=Amount(), parking=Amount(), fixed=Amount())
+
+
 def round_minor(exact: Fraction, rule: Rounding) -> int:
     """A non-negative exact number of minor units as a whole one."""
     if exact < 0:

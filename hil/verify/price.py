@@ -28,7 +28,9 @@ class TariffRules:
     session: Fraction
 
     def gross(self, energy_wh: int, charging_ms: int, idle_ms: int) -> Fraction:
-        """Exact, in major units, with tax."""
+        """Exact, in major units, with tax. Without energy nothing is due, whatever else the tariff has."""
+        if energy_wh == 0:
+            return Fraction(0)
         amount = (
             self.kwh * Fraction(energy_wh, WH_PER_KWH)
             + self.charging_minute * Fraction(charging_ms, MS_PER_MINUTE)

@@ -592,6 +592,24 @@ def test_price_by_every_rule(tmp_path: Path, rounding: str, basis: str, minor: i
     assert rules.round_minor(rules.gross(500, 0, 0)) == minor
 
 
+def test_without_energy_nothing_is_due(tmp_path: Path) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text(TARIFF)
+    rules = load_tariff(file)
+    assert rules.gross(0, 600_000, 600_000) == 0
+    assert rules.gross(1, 0, 600_000) == Fraction("0.00049") + 1 + Fraction("0.35")
+
+
+def test_a_start_fee_for_nothing_is_found(world: World) -> None:
+    evidence = world.evidence()
+    nothing = price_json("0.00", "0.00", "0")
+    unmoved = {"energy_wh": 0, "begin_wh": START_WH, "end_wh": START_WH, "price": nothing}
+    evidence.sessions[0] |= unmoved | {"cost_minor": 0}
+    assert "price_differs" not in {f.code for f in check(evidence)}
+    evidence.sessions[0] |= {"cost_minor": 35}
+    assert "price_differs" in {f.code for f in check(evidence)}
+
+
 @pytest.mark.parametrize(
     ("old", "new"), [('"0.4900"', "0.49"), ("half_up", "up"), ("fixed:", "minimum:")]
 )

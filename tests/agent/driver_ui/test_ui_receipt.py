@@ -22,7 +22,7 @@ from agent.tariff import (
     Tariff,
     TimePrice,
     Usage,
-    price,
+    session_price,
 )
 from agent.values import Money, Quality, Stamp
 
@@ -40,7 +40,7 @@ def bill(usage: Usage, *, energy: str = "0.4900", currency: str = "EUR") -> Bill
         idle_time=(TimePrice(Decimal("0.10")),),
         fixed=(FixedPrice(Decimal("0.35")),),
     )
-    return price(t, usage).bill
+    return session_price(t, usage).bill
 
 
 def stamp(utc_ms: int, quality: Quality = Quality.TRUSTED) -> Stamp:
@@ -195,6 +195,16 @@ def test_nothing_billed_says_so_and_prints_no_total() -> None:
     assert "NO CHARGE" in text
     assert "TOTAL" not in text
     assert value_of(text, "Released") == Decimal("50.00")
+
+
+@pytest.mark.parametrize(("wh", "said"), [(0, True), (1_000, False)])
+def test_a_session_without_energy_says_so_below_its_lines(wh: int, said: bool) -> None:
+    usage = Usage(wh, 0, 60_000)
+    facts = dataclasses.replace(FULL, bill=bill(usage), begin_wh=5_000, end_wh=5_000 + wh)
+    text = render(facts, 40)
+    assert ("NO CHARGE" in text) is said
+    assert (value_of(text, "TOTAL EUR") == 0) is said
+    assert "1:00 min" in text, "the time that was seen is printed all the same"
 
 
 def test_pending_payment_is_not_called_no_charge() -> None:

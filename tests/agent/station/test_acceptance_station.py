@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.station_world import CARD, E1, E2, OTHER_CARD, TARIFF, World, charge, one_end_each
+from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
 
 from agent.driver_ui import Display, screens
 from agent.ports import Card, CardKind, NotSent, Outcome, Reason, Refused
 from agent.session import S, Session
 from agent.station import build
+from agent.tariff import Bill
 
 Make = Callable[..., World]
 E3 = "DE*ABC*E3"
 SECONDS = 10.0  # within which a hold is freed once it is known that no sale follows
-NO_FEE = TARIFF.split("fixed:")[0]
 SHOWN = {reason: " ".join(screens.declined(Display(24, 8, "en"), reason)) for reason in Reason}
 
 
@@ -119,7 +119,7 @@ def test_a_hold_is_freed_within_seconds(make: Make, why: Callable[[World], None]
 
 @pytest.mark.parametrize("end", ["unplug", "tap", "nothing"])
 def test_a_start_without_energy_costs_nothing_and_frees_the_hold(make: Make, end: str) -> None:
-    w = make(tariff=NO_FEE)
+    w = make()  # with a start fee and an idle fee
     w.plant.load_w = 0
     w.plant.plug()
     w.run(3)
@@ -134,6 +134,27 @@ def test_a_start_without_energy_costs_nothing_and_frees_the_hold(make: Make, end
     assert (done.energy_wh, done.cost_minor, done.outcome) == (0, 0, "released")
     assert w.terminal.count("capture") == 0 and w.terminal.count("release") == 1
     assert w.records() == [("session", done.id), ("settlement", done.id)]
+    one_end_each(w)
+
+
+def test_idle_time_without_energy_costs_nothing_either(make: Make) -> None:
+    """A car that draws a watt for a moment: idle time runs after it, is recorded, and is not charged."""
+    w = make()
+    w.plant.load_w = 1
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until_state(S.CHARGING)
+    w.plant.draw(0)
+    w.until_state(S.SUSPENDED)
+    w.run(600)
+    live = w.agent.parts.points[E1].live
+    assert live is not None and live.cost_minor == 0
+    w.plant.unplug()
+    done = w.until_state(S.CLOSED)
+    assert done.idle_ms > 590_000 and done.energy_wh == 0
+    assert (done.cost_minor, done.outcome) == (0, "released")
+    assert {line.amount_minor for line in Bill.from_json(done.bill).lines} == {0}
     one_end_each(w)
 
 

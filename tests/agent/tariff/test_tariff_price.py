@@ -22,6 +22,7 @@ from agent.tariff import (
     TimePrice,
     Usage,
     price,
+    session_price,
 )
 from agent.tariff.price import decimal_text, round_minor
 
@@ -152,6 +153,22 @@ def test_json_holds_no_float_and_the_billed_total(
     billed = Decimal(data["rounded"]["total"]["incl"])
     assert billed.scaleb(2) == found.total_minor
     assert abs(Decimal(data["exact"]["total"]["incl"]) - billed) <= Decimal("0.005")
+
+
+@given(usage=usages, energy=money_text, fixed=money_text)
+def test_a_session_pays_the_price_or_for_no_energy_nothing(
+    usage: Usage, energy: str, fixed: str
+) -> None:
+    each = tariff(energy=energy, minute="0.05", idle="0.10", fixed=fixed)
+    found = session_price(each, usage)
+    assert found == price(each, usage) or not usage.energy_wh
+    nothing = session_price(each, Usage(0, usage.charging_ms, usage.idle_ms))
+    assert nothing.total_minor == nothing.net_minor == 0
+    assert {line.amount_minor for line in nothing.bill.lines} == {0}
+    assert nothing.json()["exact"]["total"] == {"excl": "0", "incl": "0"}  # type: ignore[index]
+    # The times that were seen stay to be read.
+    assert [line.quantity for line in nothing.bill.lines][1:3] == [usage.charging_ms, usage.idle_ms]
+    assert session_price(each, Usage(1)).total_minor == price(each, Usage(1)).total_minor
 
 
 def test_rounded_once_at_the_end_not_line_by_line() -> None:
