@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from simulate.day_faults import DAY_FAULTS
 from simulate.episode import Result
 from simulate.make import FAULTS, Menu, make_plan
 from simulate.run import Progress, Runner, cores, report, run_many
@@ -47,9 +48,12 @@ def main(argv: list[str]) -> int:
 def _menu(given: argparse.Namespace, parser: argparse.ArgumentParser) -> Menu:
     menu = Menu(kills=not given.no_kills)
     if given.faults is not None:
-        menu.faults = tuple(name for name in given.faults.split(",") if name)
-        if unknown := set(menu.faults) - set(FAULTS):
-            parser.error(f"no faults {', '.join(sorted(unknown))}; known: {', '.join(FAULTS)}")
+        names = [name for name in given.faults.split(",") if name]
+        menu.faults = tuple(name for name in names if name in FAULTS)
+        menu.day_faults = tuple(name for name in names if name in DAY_FAULTS)
+        known = (*FAULTS, *DAY_FAULTS)
+        if unknown := set(names) - set(known):
+            parser.error(f"no faults {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     return menu
 
 

@@ -106,6 +106,9 @@ class Episode:
         if not world.ready or not world.states() <= (LISTED if patient else {"unresolved"}):
             self._calm_since_s, self._unacked = None, None
             return False
+        if world.draining() and not patient:
+            self._calm_since_s = None
+            return False
         self._look_at_outbox()
         if self._unacked != 0 or world.backend.ask_again():
             return False

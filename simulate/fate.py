@@ -20,6 +20,7 @@ STEPS = (
     "mqtt_receive",
 )
 NO_SESSION = "none"
+DAY_END = "day_end"  # no state of a session: the terminal is told to end its day
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ from typing import Any
 from hil.charger.faults import REPLY_FAULTS
 from hil.charger.faults import Fault as ReplyFault
 from hil.common.control import ControlError
+from simulate.day_faults import DayFaults
 from simulate.plan import Fault
+from simulate.till import SimTerminal
 from simulate.world import World
 
 End = Callable[[], Any]
@@ -66,13 +68,15 @@ EXCUSES = {
     "disk": ("disk",),
     "clock": ("clock",),
     "terminal": ("terminal",),
+    "day": ("terminal",),
+    "strange": (),
     "host": ("terminal",),
     "backend": ("backend",),
     "broker": ("backend",),
 }
 
 
-class Faults:
+class Faults(DayFaults):
     def __init__(self, world: World, faults: tuple[Fault, ...]) -> None:
         self._world = world
         self.begun: list[str] = []
@@ -130,6 +134,11 @@ class Faults:
         if self._world.outages:
             found.add("outage")
         return frozenset(found)
+
+    def terminal(self, fault: Fault) -> SimTerminal:
+        """Which one is meant."""
+        terminals = self._world.terminals
+        return terminals[fault.amount // 4096 % len(terminals)]
 
     # --- the terminal -----------------------------------------------------------------------------
 

@@ -8,13 +8,17 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from agent.session import S
-from simulate.fate import NO_SESSION, STEPS, Kill
+from simulate.fate import DAY_END, NO_SESSION, STEPS, Kill
 from simulate.place import Variant
 from simulate.plan import Fault, Visit
 
 # `new` is never stored, `closed` is nobody's any more.
 STATES = (NO_SESSION, *(str(s) for s in S if s not in (S.NEW, S.CLOSED)))
 PAIRS = tuple((state, step) for step in STEPS for state in STATES)
+# Apart, so that seeds of other stations mean what they meant before.
+DAY_PAIRS = tuple((DAY_END, step) for step in STEPS)
+ALL_PAIRS = (*PAIRS, *DAY_PAIRS)
+ALL_STATES = (*STATES, DAY_END)
 # They last for milliseconds: a slow disk stretches them until another kind of step falls into them.
 SHORT = (
     "approved",
@@ -46,6 +50,18 @@ def pair_of(number: int, variant: Variant) -> int:
         return STATES.index(RAISE) + len(STATES) * (number // 2 % len(STEPS))
     pair = number % len(PAIRS)
     return pair if variant.raises or PAIRS[pair][0] != RAISE else (pair + 1) % len(PAIRS)
+
+
+def aim_at_day(number: int, last: int, rng: random.Random, cuts: bool) -> Kill:
+    """Instead of the last kill of a visit: one while the terminal is told to end its day."""
+    return Kill(
+        visit=last,
+        state=DAY_END,
+        step=STEPS[number % len(STEPS)],
+        nth=rng.choice((1, 1, 2, 2, 3, 5)),
+        power=cuts and rng.randrange(3) == 0,
+        away_s=rng.choice((3.0, 8.0, 25.0, 70.0)),
+    )
 
 
 class Aimed(NamedTuple):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from simulate.fate import DAY_END
 from simulate.plan import Visit
 from simulate.world import World
 
@@ -14,6 +15,7 @@ WAIT_FOR_TERMINAL_S = 50.0
 WAIT_FOR_ENERGY_S = 45.0
 WAIT_FOR_STOP_S = 40.0
 LIMIT_S = 240.0
+DAY_END_S = 240.0  # the batch is closed behind all visits
 AFTERWARDS_S = 70.0  # a capture that was not possible is tried again after a minute
 
 
@@ -154,9 +156,12 @@ async def live_all(world: World, visits: tuple[Visit, ...]) -> None:
 async def _until_met(world: World, number: int) -> None:
     """A session goes on when its driver has gone: so long its kill is waited for."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + AFTERWARDS_S
-    while loop.time() < end:
+    began = loop.time()
+    while loop.time() < began + DAY_END_S:
         kill = world.fate.next
-        if kill is None or kill.visit != number or (world.ready and not world.states()):
+        if kill is None or kill.visit != number:
+            return
+        late = loop.time() > began + AFTERWARDS_S or (world.ready and not world.states())
+        if late and kill.state != DAY_END:
             return
         await asyncio.sleep(LOOK_S)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from simulate.day_faults import DAY_FAULTS
 from simulate.fate import Kill
-from simulate.kills import aim, pair_of
+from simulate.kills import aim, aim_at_day, pair_of
 from simulate.place import Variant
 from simulate.plan import Fault, Plan, Visit
 
@@ -31,6 +32,22 @@ VARIANTS = (
     Variant(resume_s=5),
     RAISING,
 )
+DAYS = (
+    Variant(end_at="13:18", drain_min=1, eod_holds="charges_full"),
+    Variant(end_at="13:18", drain_min=0, eod_holds="cancels"),
+    Variant(end_at="13:19", drain_min=1, eod_holds="cancels", connectors=2),
+    Variant(end_at="13:18", drain_min=2, eod_holds="keeps"),
+    Variant(end_at="13:19", drain_min=0, eod_holds="keeps", connectors=2),
+    Variant(end_at="13:19", drain_min=1, eod_holds="refuses", connectors=2, foreign="release"),
+    Variant(end_at="13:20", drain_min=1, eod_holds="charges_full", foreign="release"),
+    Variant(end_at="13:20", drain_min=0, eod_holds="refuses", hold="12.00", raises=True),
+    Variant(drain_min=1, eod_holds="charges_full", on_sigterm="hand_over"),
+    Variant(drain_min=2, eod_holds="refuses"),
+    Variant(reboot_at="13:22", eod_holds="refuses"),
+)
+MORE_VARIANTS = DAYS
+MORE_OF = 5  # one seed of so many has a station of these
+OWN = 0xDA7
 FAULTS = (
     "terminal_noise",
     "terminal_flips",
@@ -80,11 +97,17 @@ class Menu:
     variants: tuple[Variant, ...] = VARIANTS
     calm_permille: int = 50
     faults_most: int = 3
+    more: tuple[Variant, ...] = MORE_VARIANTS
+    day_faults: tuple[str, ...] = DAY_FAULTS
 
 
 def make_plan(seed: int, menu: Menu) -> Plan:
     rng = random.Random(seed)
     variant = rng.choice(menu.variants)
+    # From numbers of its own, so that all other seeds mean what they meant before these were there.
+    own = random.Random(seed ^ OWN)
+    if menu.more and own.randrange(MORE_OF) == 0:
+        variant = own.choice(menu.more)
     visits = [_visit(rng, variant) for _ in range(rng.randint(*menu.visits))]
     calm = rng.randrange(1000) < menu.calm_permille
     faults: list[Fault] = []
@@ -99,7 +122,32 @@ def make_plan(seed: int, menu: Menu) -> Plan:
             visits[n] = aimed.visit
             kills += aimed.kills
             faults += aimed.faults
+    if variant in DAYS and not calm:
+        _add_days(seed, menu, own, visits, faults, kills)
     return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills))
+
+
+def _add_days(
+    seed: int, menu: Menu, own: random.Random, visits: list[Visit], faults: list[Fault],
+    kills: list[Kill],
+) -> None:  # fmt: skip
+    """What happens around the end of a day."""
+    if seed % 3 == 0:  # long enough to run into it
+        visits[-1] = replace(visits[-1], charge_s=120.0, load_w=3_700)
+    for _ in range(own.choice((0, 1, 1, 2)) if menu.day_faults else 0):
+        kind = own.choice(menu.day_faults)
+        faults.append(
+            Fault(
+                kind=kind,
+                visit=own.randint(1, len(visits)),
+                after_s=own.choice((0.0, 5.0, 20.0, 45.0)) + own.random(),
+                for_s=own.choice((30.0, 75.0, 200.0, 400.0)),
+                amount=own.randrange(1 << 16),
+            )
+        )
+    if menu.kills and seed % 2:
+        others = [kill for kill in kills if kill.visit < len(visits)]
+        kills[:] = [*others, aim_at_day(seed // 2, len(visits), own, menu.cuts)]
 
 
 def _visit(rng: random.Random, variant: Variant) -> Visit:

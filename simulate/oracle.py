@@ -17,6 +17,7 @@ from hil.verify.evidence import ERROR
 from hil.verify.gather import movements
 from hil.verify.sessions import check_sessions
 from simulate.charger import START_WH
+from simulate.days import check_days, day_classes, strange
 from simulate.world import World
 
 # How much longer than the truth the idle time of one session may be told: polls and commits.
@@ -62,6 +63,8 @@ def judge(world: World, told: Told, disturbed: frozenset[str]) -> Verdict:
     evidence = _evidence(world, told)
     findings = [*check(evidence), *_energy(world, told)]
     for finding in findings:
+        if strange(world, told.sessions, finding):
+            continue
         if finding.severity != ERROR:
             verdict.classes[finding.code] += 1
             continue
@@ -75,6 +78,8 @@ def judge(world: World, told: Told, disturbed: frozenset[str]) -> Verdict:
     verdict.violations += _chain(told)
     verdict.violations += _cards(world, evidence.texts)
     verdict.violations += _idle(world, told)
+    verdict.violations += check_days(world, told.status, told.sessions, disturbed)
+    verdict.classes += day_classes(world)
     verdict.classes.update(_classes(told))
     return verdict
 
@@ -134,9 +139,9 @@ def _energy(world: World, told: Told) -> Iterator[Any]:
 def _holds(world: World, told: Told) -> Iterator[tuple[str, str]]:
     """A hold that is open at the terminal is in the agent's list, or reported as strange."""
     listed = {(s["hold"] or {}).get("receipt") for s in told.sessions if s["state"] != "closed"}
-    strange = {r for t in told.status["terminals"] for r in t.get("strange_holds", ())}
+    known = {r for t in told.status["terminals"] for r in t.get("strange_holds", ())}
     for hold in world.terminal.acquirer.memory.holds:
-        if hold.receipt not in listed | strange:
+        if hold.receipt not in listed | known and hold.key not in world.terminal.strange:
             yield "hold_not_listed", f"hold {hold.receipt} is open at the terminal, nobody lists it"
     listed_ids = {s["id"] for s in told.status["open"]}
     for session in told.sessions:

@@ -46,8 +46,10 @@ terminals:
     password: {{file: zvt-password}}
     currency: EUR
     serves: [{serves}]
+    foreign_holds: {foreign}
+    end_of_day: {{{end_of_day}}}
     options: {{{options}}}
-payment:
+{reboot}payment:
   hold: {{{strategy}, amount: "{hold}", partial: {partial}}}
   start: {start}
   stop: [tap, unplug]
@@ -66,8 +68,13 @@ uplink:
 """
 EVSE = """  - id: {id}
     max_power_w: {power}
-    evse: {{driver: phoenix_rtu, bus: rs485, unit: {evse_unit}}}
+    evse:
+      driver: phoenix_rtu
+      bus: rs485
+      unit: {evse_unit}
+      options: {{estop_input: "IN", estop_level: 1}}
     meter: {{model: eastron_sdm630, bus: rs485, unit: {meter_unit}}}"""
+REBOOT = '    reboot: {{at: "{at}", lasts_min: 2}}\n'
 INCREMENT = 'strategy: increment, step: "10.00", most: "35.00", raises: 3'
 TARIFF = """
 id: adhoc
@@ -86,7 +93,10 @@ fixed:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What differs between stations. `raises`: the hold is a small one that is raised while energy flows."""
+    """What differs between stations. `raises`: the hold is a small one that is raised while energy flows.
+    `end_at`, `reboot_at`: times of day in Berlin, where a world begins at 13:16:40; `eod_holds`: what the
+    terminal does with open holds at an end of day, which its profile says, too; where it says nothing the
+    terminal refuses, and the profile fears the worst."""
 
     connectors: int = 1
     hold: str = "20.00"
@@ -95,6 +105,23 @@ class Variant:
     on_sigterm: str = "end"
     resume_s: int = 300
     raises: bool = False
+    end_at: str = ""
+    drain_min: int = 60
+    eod_holds: str = ""
+    reboot_at: str = ""
+    foreign: str = "report"
+
+    @property
+    def ends_days(self) -> bool:
+        return bool(self.eod_holds)
+
+    @property
+    def terminal_settings(self) -> tuple[str, ...]:
+        """The switches of the simulated terminal."""
+        own = [f"eod_open_holds={self.eod_holds}"] if self.eod_holds else []
+        if self.reboot_at:
+            own.append(f"reboot_daily={self.reboot_at}")
+        return tuple(own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +189,10 @@ class Places:
                 for n, e in enumerate(evses)
             ),
             serves=", ".join(evses),
-            options="extension: added" if variant.raises else "",
+            options=", ".join(_options(variant)),
+            foreign=variant.foreign,
+            end_of_day=", ".join(_end_of_day(variant)),
+            reboot=REBOOT.format(at=variant.reboot_at) if variant.reboot_at else "",
             strategy=INCREMENT if variant.raises else "strategy: maximum",
             hold=variant.hold,
             partial=variant.partial,
@@ -184,6 +214,16 @@ class Places:
             self._backend_key,
             load_tariff(folder / "tariff.yaml"),
         )
+
+
+def _options(variant: Variant) -> list[str]:
+    options = ["extension: added"] if variant.raises else []
+    return [*options, f"eod_open_holds: {variant.eod_holds}"] if variant.eod_holds else options
+
+
+def _end_of_day(variant: Variant) -> list[str]:
+    at = [f'at: "{variant.end_at}"'] if variant.end_at else []
+    return [*at, f"drain_min: {variant.drain_min}"]
 
 
 def minor(amount: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from simulate import shipped
 from simulate.episode import Episode, Result
-from simulate.kills import PAIRS, STATES
+from simulate.kills import ALL_PAIRS, ALL_STATES
 from simulate.make import Menu, make_plan
 from simulate.place import Places
 from simulate.plan import Plan
@@ -212,9 +212,9 @@ class Progress:
 
 def report(totals: Totals, first: int, seconds: float) -> list[str]:
     """The last line is the verdict with its counts."""
-    covered = [pair for pair in PAIRS if totals.killed[pair]]
+    covered = [pair for pair in ALL_PAIRS if totals.killed[pair]]
     missing: dict[str, list[str]] = {}
-    for state, step in PAIRS:
+    for state, step in ALL_PAIRS:
         if not totals.killed[state, step]:
             missing.setdefault(step, []).append(state)
     hours = totals.virtual_s / 3600
@@ -232,8 +232,8 @@ def report(totals: Totals, first: int, seconds: float) -> list[str]:
         "Faults:",
         *(f"  {count:8} {name}" for name, count in sorted(totals.faults.items())),
         "",
-        f"Kills by state and step: {len(covered)} of {len(PAIRS)} pairs "
-        f"({len(STATES)} states, {len(PAIRS) // len(STATES)} steps)",
+        f"Kills by state and step: {len(covered)} of {len(ALL_PAIRS)} pairs "
+        f"({len(ALL_STATES)} states, {len(ALL_PAIRS) // len(ALL_STATES)} steps)",
         *table(totals.killed),
         *(f"  not met: {step} in {', '.join(states)}" for step, states in missing.items()),
         "",
@@ -245,16 +245,16 @@ def report(totals: Totals, first: int, seconds: float) -> list[str]:
     verdict = "no violation" if not totals.codes else f"{sum(totals.codes.values())} VIOLATIONS"
     lines.append(
         f"{verdict} in {totals.sessions} sessions ({totals.seeds} seeds from {first}, {rate:.1f} sessions/s, "
-        f"coverage {len(covered)}/{len(PAIRS)})"
+        f"coverage {len(covered)}/{len(ALL_PAIRS)})"
     )
     return lines
 
 
 def table(killed: Counter[tuple[str, str]]) -> list[str]:
-    steps = list(dict.fromkeys(step for _, step in PAIRS))
+    steps = list(dict.fromkeys(step for _, step in ALL_PAIRS))
     short = [step.replace("terminal", "t").replace("receive", "rcv") for step in steps]
     rows = [f"  {'':16}" + "".join(f"{name:>10}" for name in short)]
-    for state in STATES:
+    for state in ALL_STATES:
         counts = "".join(f"{killed[state, step] or '-':>10}" for step in steps)
         rows.append(f"  {state:16}{counts}")
     return rows

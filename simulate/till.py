@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from hil.terminal import simulator as hil_simulator
+from hil.terminal.cards import CARDS
 from hil.terminal.link import SerialLink
 from hil.terminal.simulator import Options, Simulator
-from hil.terminal.store import Memory, Row, Store
+from hil.terminal.store import Hold, Memory, Row, Store
 from simulate.cable import Cable
 from simulate.loop import Time
 
 EPOCH = datetime(2026, 11, 20, 12, tzinfo=UTC)
 NOWHERE = Path("/nonexistent")
 PASSWORD = "123456"
+BERLIN_S = 3_600.0  # in winter
 
 
 class MemoryStore(Store):
@@ -29,6 +32,10 @@ class MemoryStore(Store):
         self._time = time
         self.skew_s = lambda: 0.0
         self.booked: list[Row] = []
+        self.booked_ms: list[int] = []  # when, each
+        self.on_hold: Callable[[], None] = lambda: None
+        # What an end of day did to holds that were open: (rows, the row of the end of day).
+        self.wiped: list[tuple[list[Row], Row]] = []
         self.memory = Memory(tid=tid, currency="978")
         self.memory.day_opened = self.world_now().isoformat()
         self._saved = b""
@@ -40,6 +47,15 @@ class MemoryStore(Store):
     def save(self, rows: list[Row] | None = None) -> None:
         self._saved = pickle.dumps(self.memory)
         self.booked += rows or []
+        self.booked_ms += [self.now_ms] * len(rows or ())
+        if rows and rows[0]["kind"] == "hold":
+            self.on_hold()
+        if rows and rows[-1]["kind"] == "end_of_day" and len(rows) > 1:
+            self.wiped.append((rows[:-1], rows[-1]))
+
+    @property
+    def now_ms(self) -> int:
+        return self._time.ms
 
     def rows(self) -> list[Row]:
         return list(self.booked)
@@ -115,10 +131,20 @@ class FarEnd:
 
 
 class SimTerminal(Simulator):
-    """hil's terminal. `store.booked` is the acquirer's ledger."""
+    """hil's terminal. `acquirer.booked` is the acquirer's ledger. `name`: what the station calls it."""
 
-    def __init__(self, time: Time, cable: Cable, seed: int, settings: tuple[str, ...]) -> None:
-        tid = "52523535"
+    def __init__(
+        self,
+        time: Time,
+        cable: Cable,
+        seed: int,
+        settings: tuple[str, ...],
+        name: str = "t1",
+        tid: str = "52523535",
+    ) -> None:
+        self.name = name
+        # Holds of nobody's session, by key: when they were made, and in which batch.
+        self.strange: dict[tuple[int, int], tuple[int, int]] = {}
         options = Options(
             control=NOWHERE,
             store=NOWHERE,
@@ -158,7 +184,20 @@ class SimTerminal(Simulator):
         serial.running.add_done_callback(self._on_work_done)
         self._add_link(serial)
         self._power_up()
+        if self.switches.reboot_daily:
+            # Its clock shows the time of the place.
+            self.acquirer.memory.clock_offset_s = BERLIN_S
+            self.acquirer.save()
+            self._later(self._reboot_daily())
         return self
+
+    def strange_hold(self, amount_minor: int) -> Hold:
+        """Made by hand: open at the terminal, and of no session."""
+        booked = self.bank.authorize(CARDS["visa2"], amount_minor)
+        self.strange[booked.hold.key] = (self.acquirer.now_ms, booked.hold.turnover)
+        self.acquirer.memory.holds.append(booked.hold)
+        self.acquirer.save(list(booked.rows_now))
+        return booked.hold
 
     @property
     def waits_for_card(self) -> bool:

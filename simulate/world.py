@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -13,7 +14,7 @@ from simulate.backend import CUT, Backend
 from simulate.cable import Cable, Noise
 from simulate.charger import make_charger
 from simulate.disk import Disk
-from simulate.fate import Fate, Kill
+from simulate.fate import DAY_END, Fate, Kill
 from simulate.loop import Conductor, SharedLoop, Time
 from simulate.place import BUS_PORT, NAMES, Place
 from simulate.process import BoardClock, Process
@@ -27,6 +28,8 @@ START_FAILED_S = 30.0
 LOG_LINES_MAX = 20_000
 # The chance that a piece which was not synced outlives a power cut.
 CUT_KEEPS = (0.0, 0.5, 0.95)
+# A dead process' dialogue may go on at a terminal whose host is slow.
+LATE_HOLD_MS = 120_000
 # A driver of charge controllers believes that a car has gone when it was told so twice.
 SEEN_S = 5.0
 
@@ -57,11 +60,11 @@ class World:
         self.disk = board.vfs.disk = Disk()
         ballast = place.state / "ballast"
         self.disk.extra = lambda: 0 if ballast.exists() else BALLAST_BYTES
-        self.fate = Fate(kills, self.states)
+        self.fate = Fate(kills, self.moments)
         self.process: Process | None = None
         self.starts = self.power_cuts = self.starts_failed = 0
         self._corpse: Kill | None = None
-        self._ready = self._drew = self.bus_troubled = False
+        self._ready = self._drew = self.bus_troubled = self._by_hand = False
         self._spent: set[tuple[int, int]] = set()
         self.outages: list[tuple[int, int]] = []
         self.violations: list[tuple[str, str]] = []
@@ -82,7 +85,11 @@ class World:
         self.bus_cable = bus
         self.charger = make_charger(self.time, self.loop, bus, place.evses)
         self.charger.on_look = self._look
-        self.terminal = SimTerminal(self.time, self.terminal_cable, seed, ())
+        settings = place.variant.terminal_settings
+        self.terminal = SimTerminal(self.time, self.terminal_cable, seed, settings)
+        self.terminals = [self.terminal]
+        for terminal in self.terminals:
+            terminal.acquirer.on_hold = functools.partial(self._held, terminal.name)
         self.backend = Backend(
             self.time, self.loop, place.backend_key, place.station_pem, NAMES, seed
         )
@@ -214,6 +221,22 @@ class World:
         keeper = getattr(station, "keeper", None)
         return set() if keeper is None else {str(s.state) for s in keeper.sessions.values()}
 
+    def moments(self) -> set[str]:
+        """Where a kill may wait: states of sessions, and an end of day that is under way."""
+        found = self.states()
+        if self.place.variant.ends_days and any(d.errands.day.unclear for d in self._desks()):
+            found.add(DAY_END)
+        return found
+
+    def draining(self) -> list[str]:
+        """Terminals whose day is being ended."""
+        return [desk.id for desk in self._desks() if desk.closing.draining]
+
+    def _desks(self) -> list[Any]:
+        station = None if self.process is None else self.process.station
+        parts = getattr(station, "parts", None)
+        return [] if parts is None else list(parts.desks.values())
+
     @property
     def ready(self) -> bool:
         """The agent has said so in this life."""
@@ -252,11 +275,32 @@ class World:
             self.violations.append((code, text))
             self.trace("ORACLE", f"{code}: {text}")
 
+    @property
+    def has_strange_holds(self) -> bool:
+        return any(terminal.strange for terminal in self.terminals)
+
+    def _held(self, name: str) -> None:
+        """No new hold while a day is being ended. What a dead process had asked for may still come."""
+        dead = any(at_ms > self.time.ms - LATE_HOLD_MS for at_ms, _ in self.outages)
+        if name in self.draining() and not dead and not self._by_hand:
+            self.violated("hold_while_draining", f"{name} holds although its day is being ended")
+
+    def strange_hold(self, terminal: SimTerminal, amount_minor: int) -> None:
+        """Somebody reserves at the terminal's own keys: it is open there, and no session's."""
+        self._by_hand = True
+        hold = terminal.strange_hold(amount_minor)
+        self._by_hand = False
+        self.trace("person", f"holds {hold.amount_minor} by hand, receipt {hold.receipt}")
+
     def _look(self) -> None:
         """No energy without a completed hold of whoever is there: at every word on the bus."""
         drawing = sum(1 for c in self.charger.connectors if c.plant.power_mw)
-        holds = self.terminal.acquirer.memory.holds
-        fresh = sum(1 for hold in holds if hold.key not in self._spent)
+        fresh = sum(
+            1
+            for terminal in self.terminals
+            for hold in terminal.acquirer.memory.holds
+            if hold.key not in self._spent and hold.key not in terminal.strange
+        )
         self._drew = self._drew or bool(drawing)
         if drawing > fresh:
             text = f"{drawing} cars draw energy on {fresh} completed holds of theirs"

@@ -8,7 +8,7 @@ import pytest
 
 from simulate.make import Menu, make_plan
 from simulate.place import Variant
-from simulate.plan import Plan, Visit
+from simulate.plan import Fault, Plan, Visit
 
 CALM = Menu(faults=(), kills=False)
 
@@ -90,3 +90,62 @@ def test_a_seed_with_kills_and_faults_replays_to_the_letter(rig: Any) -> None:
     first, again = rig.run(plan, True), rig.run(plan, True)
     assert first.lines == again.lines
     assert first.starts > 1
+
+
+# --- The end of a terminal's day ------------------------------------------------------------------
+
+
+def day(*visits: Visit, faults: tuple[Fault, ...] = (), **differs: Any) -> Plan:
+    usual: dict[str, Any] = {"end_at": "13:18", "drain_min": 0, "eod_holds": "charges_full"}
+    return Plan(1, Variant(**usual | differs), visits, faults)
+
+
+@pytest.mark.parametrize("holds", ["charges_full", "cancels", "refuses", "keeps"])
+def test_a_day_ends_by_the_clock_while_a_session_runs(rig: Any, holds: str) -> None:
+    """A world begins at 13:16:40: the session is at work at 13:18."""
+    running = visit(charge_s=120.0, load_w=3_700)
+    episode = rig.episode(day(running, visit(gap_s=30.0), eod_holds=holds))
+    verdict = episode.run().verdict
+    assert verdict.violations == []
+    assert verdict.classes == {"captured": 2, "day closed": 1}
+    kinds = [row["kind"] for row in episode.world.terminal.acquirer.rows()]
+    # Whoever keeps its holds waits for nobody; all others close behind the capture.
+    first = ["hold", "end_of_day"] if holds == "keeps" else ["hold", "capture", "end_of_day"]
+    assert kinds[: len(first)] == first
+
+
+def test_a_day_by_hand_is_refused_while_money_is_held(rig: Any) -> None:
+    by_hand = Fault("day_by_hand", 1, 10.0, 1.0)
+    episode = rig.episode(day(visit(charge_s=25.0), faults=(by_hand,), end_at=""))
+    result = episode.run()
+    assert result.verdict.violations == []
+    assert result.verdict.classes == {"captured": 1}
+    assert any("STA-034" in what for who, _, what in _who(result.lines) if who == "person")
+
+
+def test_a_hold_of_somebody_else_is_listed_and_stays(rig: Any) -> None:
+    stranger, again = Fault("strange_hold", 1, 1.0, 1.0), Fault("terminal_unplugged", 1, 30.0, 3.0)
+    episode = rig.episode(day(visit(), faults=(stranger, again), end_at=""))
+    verdict = episode.run().verdict
+    assert verdict.violations == []
+    assert verdict.classes["unresolved: foreign"] == verdict.classes["hold of somebody else"] == 1
+    assert len(episode.world.terminal.acquirer.memory.holds) == 1
+
+
+def test_the_judge_sees_a_hold_that_an_end_of_day_wiped(rig: Any) -> None:
+    """The terminal charges what is open, whoever has ordered its end of day."""
+    episode = rig.episode(day(visit(charge_s=25.0), end_at=""))
+    desk = episode.world.terminal.desk
+    episode.world.loop.call_later(20.0, desk.batch.close)
+    codes = {code for code, _ in episode.run().verdict.violations}
+    assert {"hold_wiped", "day_unordered"} <= codes
+
+
+def test_a_terminal_restarts_at_its_time(rig: Any) -> None:
+    episode = rig.episode(day(visit(gap_s=200.0), end_at="", reboot_at="13:18"))
+    assert episode.run().verdict.violations == []
+    assert episode.world.terminal.boots == 2
+
+
+def _who(lines: Any) -> Any:
+    return ((who, at_ms, what) for at_ms, who, what in lines)
