@@ -124,7 +124,7 @@ def test_a_day_by_hand_is_refused_while_money_is_held(rig: Any) -> None:
 
 
 def test_a_hold_of_somebody_else_is_listed_and_stays(rig: Any) -> None:
-    stranger, again = Fault("strange_hold", 1, 1.0, 1.0), Fault("terminal_unplugged", 1, 30.0, 3.0)
+    stranger, again = Fault("strange_hold", 1, 1.0, 1.0), Fault("terminal_unplugged", 1, 10.0, 3.0)
     episode = rig.episode(day(visit(), faults=(stranger, again), end_at=""))
     verdict = episode.run().verdict
     assert verdict.violations == []
