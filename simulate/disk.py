@@ -18,6 +18,7 @@ order between files beyond what the syncs say.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -216,7 +217,12 @@ class ForgetfulVFS(apsw.VFS):
         if not self.disk.reaches("delete", name):
             return
         inode = self.disk.files.pop(name, None)
-        if inode is not None and inode.named and not synced:
+        if synced:
+            # The directory is synced whole: what was deleted in it before does not come back either.
+            folder = os.path.dirname(name)
+            for gone in [n for n in self.disk.unlinked if os.path.dirname(n) == folder]:
+                del self.disk.unlinked[gone]
+        elif inode is not None and inode.named:
             self.disk.unlinked[name] = inode
 
     def xAccess(self, name: str, flags: int) -> bool:
