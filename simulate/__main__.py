@@ -29,6 +29,8 @@ def main(argv: list[str]) -> int:
         from simulate.planted import run_planted
 
         return run_planted(given.only, given.sessions or 5_000, given.jobs)
+    if given.sweep:
+        return _sweep(given, parser)
     menu = _menu(given, parser)
     if given.trace or (given.seed is not None and given.sessions is None):
         return _one(given.seed or 0, menu, given.trace, given.whole)
@@ -43,6 +45,21 @@ def main(argv: list[str]) -> int:
         _print_minimal(totals.found[0].seed, menu)
     print("\n".join(lines))
     return FOUND if totals.codes else OK
+
+
+def _sweep(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from simulate.sweep import NoSuchPoint, Point
+    from simulate.sweep_run import Order, run_one, run_sweep
+
+    try:
+        order = Order.of(given.scenario, given.steps, given.modes, given.twice)
+        if given.at is None:
+            return run_sweep(order, given.jobs, given.write)
+        if len(order.scenarios) != 1:
+            parser.error("--at wants one --scenario")
+        return run_one(order.scenarios[0], Point.parse(given.at))
+    except NoSuchPoint as error:
+        parser.error(str(error))
 
 
 def _menu(given: argparse.Namespace, parser: argparse.ArgumentParser) -> Menu:
@@ -112,6 +129,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", type=Path, help="write the counts here, too")
     add("--planted", action="store_true", help="test the judge: find each bug of tests/planted")
     add("--only", metavar="NAME", default="", help="with --planted: patches whose name holds this")
+    add("--sweep", action="store_true", help="die at every step of every named scenario")
+    add("--scenario", metavar="NAME,...", default="", help="with --sweep: only these")
+    add("--steps", metavar="NAME,...", default="", help="with --sweep: only these kinds, or `all`")
+    add("--modes", metavar="NAME,...", default="", help="with --sweep: of kill, power, torn")
+    add("--twice", type=_positive, default=0, metavar="K", help="... and again in the recovery")
+    add("--at", metavar="POINT", help="with --sweep: one point and its trace, e.g. write:17:power")
+    add("--write", action="store_true", help="with --sweep: the table into docs/kill-sweep.md")
     return parser
 
 

@@ -44,7 +44,7 @@ class World:
     def __init__(self, board: Board, place: Place, seed: int, kills: list[Kill]) -> None:
         self.board, self.place, self.seed = board, place, seed
         self.rng = random.Random(seed ^ 0x5EED)
-        self.cut_keeps = CUT_KEEPS
+        self.cut_keeps: tuple[float, ...] = CUT_KEEPS
         board.random.seed(seed)
         assert board.vfs is not None
         board.vfs.noise.seed(seed)
