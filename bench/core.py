@@ -1,10 +1,13 @@
-"""The ledger: commits, what reaches the flash, an old one, power cuts (--images), kills (--kills)."""
+"""The money core: the ledger and its disk, from a hold to energy, the whole service and its budgets."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import random
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -12,14 +15,37 @@ from agent.ledger import AsyncLedger
 from agent.station.clock import SystemClock
 from agent.station.ledger_care import LedgerCare
 from agent.trust.keys import RecordKey
-from bench import core_commits, core_cuts, core_kills, machine
+from bench import (
+    core_budgets,
+    core_commits,
+    core_cuts,
+    core_growth,
+    core_kills,
+    core_many,
+    core_ready,
+    machine,
+)
 from bench.core_device import Device, device
 from bench.report import Goal, Report, Table
 
-IMAGES, KILLS = 10_000, 300
+IMAGES, KILLS = 10_000, 200
 QUICK_IMAGES, QUICK_KILLS = 600, 20
 OLD_EVENTS, QUICK_OLD_EVENTS = 1_000_000, 20_000
 IDLE_TURNS = 10  # one a minute
+# Others take more than this of the processors: figures in seconds are not the project's then.
+BUSY_PERCENT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    quick: bool
+    images: int
+    kills: int
+    seed: int
+    minutes: float | None
+
+
+Part = Callable[[Report, Path, Given], None]
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -30,35 +56,94 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--kills", type=int, help=f"processes killed ({KILLS}); with it nothing else runs"
     )
     parser.add_argument("--seed", type=int, help="repeat the cuts and kills of a run")
+    parser.add_argument(
+        "--only", action="append", choices=sorted(PARTS), help="this part; may be given often"
+    )
+    parser.add_argument("--minutes", type=float, help="how long growth is looked for (1)")
 
 
 def run(folder: Path, quick: bool, given: argparse.Namespace | None = None) -> Report:
     """`folder` takes the durable writes; `quick` measures too little for a figure."""
-    images = getattr(given, "images", None)
-    kills = getattr(given, "kills", None)
-    seed = getattr(given, "seed", None)
-    seed = random.randrange(2**32) if seed is None else seed
+
+    def told(name: str) -> object:
+        return getattr(given, name, None)
+
+    seed = told("seed")
+    wanted = Given(
+        quick,
+        int(str(told("images") or (QUICK_IMAGES if quick else IMAGES))),
+        int(str(told("kills") or (QUICK_KILLS if quick else KILLS))),
+        random.randrange(2**32) if seed is None else int(str(seed)),
+        None if told("minutes") is None else float(str(told("minutes"))),
+    )
+    only: list[str] = list(getattr(given, "only", None) or ())
+    only += [name for name, word in (("cuts", "images"), ("kills", "kills")) if told(word)]
     report = Report(machine.describe(folder))
-    only = images is not None or kills is not None
-    if not only:
-        _figures(report, folder, quick)
-    if images is not None or not only:
-        _cuts(report, folder, images or (QUICK_IMAGES if quick else IMAGES), seed)
-    if kills is not None or not only:
-        _kills(report, folder, kills or (QUICK_KILLS if quick else KILLS), seed)
+    others = Others()
+    for name, part in PARTS.items():
+        if not only or name in only:
+            place = folder / name
+            place.mkdir()
+            part(report, place, wanted)
+    report.machine = [*report.machine, ("others", others.percent())]
     return report
 
 
-def _figures(report: Report, folder: Path, quick: bool) -> None:
-    key = RecordKey.generate()
-    _commits(report, folder, key, quick)
+class Others:
+    """How much of the processors everybody else has taken since this began."""
+
+    def __init__(self) -> None:
+        self._busy, self._all, self._ours = self._now()
+
+    def percent(self) -> str:
+        busy, all_of_it, ours = self._now()
+        took = max(0.0, busy - self._busy - (ours - self._ours))
+        share = 100 * took / max(0.01, all_of_it - self._all)
+        word = "; BUSY: measure again in peace" if share > BUSY_PERCENT else ""
+        return f"{share:.0f} % of the processors during the run{word}"
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        # proc(5): user nice system idle iowait irq softirq steal, in ticks.
+        ticks = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        idle = ticks[3] + ticks[4]
+        ours = sum(
+            usage.ru_utime + usage.ru_stime
+            for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        )
+        return (sum(ticks) - idle) / 100, sum(ticks) / 100, ours
+
+
+def _ledger(report: Report, folder: Path, given: Given) -> None:
+    _commits(report, folder, RecordKey.generate(), given.quick)
+
+
+def _device(report: Report, folder: Path, given: Given) -> None:
     with device(folder) as found:
         if found is None:
             note = "not measured: a loop device of its own needs root, losetup and mkfs.ext4"
             report.tables.append(Table("What reaches the device", ("",), (), note))
         else:
-            _traffic(report, found, key, quick)
-    _age(report, folder, key, quick)
+            _traffic(report, found, RecordKey.generate(), given.quick)
+
+
+def _old(report: Report, folder: Path, given: Given) -> None:
+    _age(report, folder, RecordKey.generate(), given.quick)
+
+
+def _adds(measure: Callable[[Path, bool], tuple[list[Table], list[Goal]]]) -> Part:
+    def part(report: Report, folder: Path, given: Given) -> None:
+        tables, goals = measure(folder, given.quick)
+        report.tables += tables
+        report.goals += goals
+
+    return part
+
+
+def _growth(report: Report, folder: Path, given: Given) -> None:
+    tables, goals = core_growth.run(folder, given.quick, given.minutes)
+    report.tables += tables
+    report.goals += goals
 
 
 def _commits(report: Report, folder: Path, key: RecordKey, quick: bool) -> None:
@@ -138,7 +223,8 @@ def _age(report: Report, folder: Path, key: RecordKey, quick: bool) -> None:
     ]
 
 
-def _cuts(report: Report, folder: Path, images: int, seed: int) -> None:
+def _cuts(report: Report, folder: Path, given: Given) -> None:
+    images, seed = given.images, given.seed
     shipped = core_cuts.run(folder, images, seed)
     weaker = core_cuts.run(folder, max(500, min(images // 10, 10_000)), seed, synchronous="normal")
     rows = [
@@ -161,10 +247,25 @@ def _cuts(report: Report, folder: Path, images: int, seed: int) -> None:
     ]
 
 
-def _kills(report: Report, folder: Path, kills: int, seed: int) -> None:
-    done = core_kills.run(folder, kills, seed)
+def _kills(report: Report, folder: Path, given: Given) -> None:
+    seed = given.seed
+    done = core_kills.run(folder, given.kills, seed)
     rows = [(step, f"{count:,}") for step, count in sorted(done.where.items())]
     note = f"seed {seed}, {done.kills / done.seconds:.0f} a second"
     note += f"; first: {done.first}" if done.first else ""
     report.tables.append(Table("Processes killed", ("killed", "times"), rows, note))
     report.goals.append(Goal("kills that lost a row", done.lost + done.corrupt, 0, ""))
+
+
+# In this order: what a busy disk disturbs first, what is only counted last.
+PARTS: dict[str, Part] = {
+    "commits": _ledger,
+    "device": _device,
+    "old": _old,
+    "ready": _adds(core_ready.run),
+    "budgets": _adds(core_budgets.run),
+    "many": _adds(core_many.run),
+    "growth": _growth,
+    "cuts": _cuts,
+    "kills": _kills,
+}
