@@ -52,7 +52,7 @@ def _sweep(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from simulate.sweep_run import Order, run_one, run_sweep
 
     try:
-        order = Order.of(given.scenario, given.steps, given.modes, given.twice)
+        order = Order.of(given.scenario, given.steps, given.modes, given.twice, given.stop_at)
         if given.at is None:
             return run_sweep(order, given.jobs, given.write)
         if len(order.scenarios) != 1:

@@ -3,7 +3,7 @@ says what must come of it when nothing is killed, so that one which quietly does
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,16 +31,19 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`ends`: of its sessions, in their order. `offline`: the back end knows nothing before peace."""
+    """`ends`: of its sessions, in their order. `also`: classes that the judge has to name."""
 
     name: str
     shows: str
     plan: Plan
     ends: tuple[End, ...]
+    also: tuple[str, ...] = ()
 
-    def differs(self, sessions: Sequence[dict[str, Any]]) -> str:
-        """What the agent told of its sessions, newest first, against what must come of it; empty when it
-        fits."""
+    def differs(self, sessions: Sequence[dict[str, Any]], classes: Collection[str]) -> str:
+        """What the agent told of its sessions, newest first, and what the judge named, against what must
+        come of it; empty when it fits."""
+        if unnamed := [name for name in self.also if name not in classes]:
+            return f"nothing was named {unnamed[0]!r}, expected once"
         told = list(reversed(sessions))
         if len(told) != len(self.ends):
             return f"{len(told)} sessions, expected {len(self.ends)}"
@@ -79,6 +82,8 @@ def reboot(point: str) -> Fault:
     return Fault("terminal_point", 1, 0.0, ALL_DAY_S, what=point)
 
 
+# A world begins at 13:16:40: energy flows at 13:17, and nobody waits for a session.
+DAY = Variant(end_at="13:17", drain_min=0, eod_holds="charges_full")
 CAPTURED = ("energy_flows", "stopped", "ended", "settled")
 
 SCENARIOS = (
@@ -147,6 +152,7 @@ SCENARIOS = (
         "The terminal reboots in the middle of a hold and takes it back; the agent has to find out.",
         plan(visit(), faults=(reboot("reserve:result_due"),)),
         (End("not_held", ("unclear", "hold_absent")),),
+        ("hold_taken_back",),
     ),
     Scenario(
         "reboot_in_capture",
@@ -163,6 +169,13 @@ SCENARIOS = (
             faults=(Fault("backend_gone", 1, 0.0, ALL_DAY_S),),
         ),
         (End("captured", CAPTURED, "unplugged"), End("captured", CAPTURED, "tap")),
+    ),
+    Scenario(
+        "end_of_day",
+        "The terminal's day is due while energy flows, and its end would charge open holds in full.",
+        plan(visit(charge_s=40.0), variant=DAY),
+        (End("captured", CAPTURED, "end of day"),),
+        ("day closed",),
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -180,7 +180,7 @@ class Sweep:
         elif violations := result.verdict.violations:
             differs = f"{violations[0][0]}: {violations[0][1]}"
         else:
-            differs = scenario.differs(episode.told.sessions)
+            differs = scenario.differs(episode.told.sessions, result.verdict.classes)
         steps = episode.steps or counting.steps
         return Undisturbed(scenario.name, steps, counting.at_ready or Counter(), differs, result)
 

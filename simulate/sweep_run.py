@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,15 +29,17 @@ OK, FOUND = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to sweep. `again`: second deaths, before so many first writes of the recovery."""
+    """What to sweep. `again`: second deaths, before so many first writes of the recovery. `stop_at`: enough
+    violations; 0 for all."""
 
     scenarios: tuple[str, ...]
     steps: tuple[str, ...]
     modes: tuple[str, ...]
     again: int = 0
+    stop_at: int = 0
 
     @classmethod
-    def of(cls, scenarios: str, steps: str, modes: str, again: int) -> Order:
+    def of(cls, scenarios: str, steps: str, modes: str, again: int, stop_at: int = 0) -> Order:
         """From words with commas; empty for the usual ones. Raises NoSuchPoint."""
         usual = ("write",) if again else tuple(step for step in STEPS if step not in POLLS)
         return cls(
@@ -45,6 +47,7 @@ class Order:
             STEPS if steps == "all" else _words(steps, usual, STEPS),
             _words(modes, tuple(MODES), tuple(MODES)),
             again,
+            stop_at,
         )
 
 
@@ -59,11 +62,12 @@ def _words(text: str, usual: tuple[str, ...], known: tuple[str, ...]) -> tuple[s
 
 
 class Work(NamedTuple):
-    """One portion: to count when there are no points."""
+    """One portion: to count when there are no points. `enough`: violations after which the rest is left."""
 
     scenario: str
     points: tuple[Point, ...] = ()
     totals: tuple[int, ...] = ()
+    enough: int = 0
 
 
 class Done(NamedTuple):
@@ -92,6 +96,8 @@ def _do(runner: Runner, work: Work) -> Done:
         swept.take(point, *sweep.run(scenario, point, total))
         if n % COLLECT_EVERY == 0:
             gc.collect()
+        if work.enough and len(swept.found) >= work.enough:
+            break
     gc.collect()
     swept.cpu_s = time.process_time() - began
     return Done(None, swept)
@@ -103,6 +109,7 @@ class Report:
     undisturbed: dict[str, Undisturbed]
     swept: dict[str, Swept]
     seconds: float = 0.0
+    stopped: bool = False
 
     @property
     def failed(self) -> bool:
@@ -123,7 +130,7 @@ def sweep_all(order: Order, jobs: int, tell: Callable[[int, int, int], None]) ->
     else:
         with multiprocessing.get_context("spawn").Pool(jobs) as pool:
             report = _sweep(order, lambda works: pool.imap_unordered(_in_worker, works), tell)
-            pool.close()
+            pool.close() if not report.stopped else pool.terminate()
             pool.join()
     report.seconds = time.monotonic() - began
     return report
@@ -146,16 +153,21 @@ def _sweep(
         worlds += done.swept.worlds
         bad += len(done.swept.found)
         tell(worlds, total, bad)
+        if order.stop_at and bad >= order.stop_at:
+            report.stopped = True
+            break
     return report
 
 
 def _works(order: Order, undisturbed: dict[str, Undisturbed]) -> Iterator[Work]:
     for name in order.scenarios:
+        if undisturbed[name].differs:
+            continue  # it is not what it is called
         steps = undisturbed[name].steps
         those = [p for kind in order.steps for p in points(steps, kind, order.modes, order.again)]
         for at in range(0, len(those), BATCH):
             some = tuple(those[at : at + BATCH])
-            yield Work(name, some, tuple(steps[point.step] for point in some))
+            yield Work(name, some, tuple(steps[point.step] for point in some), order.stop_at)
 
 
 # --- The report -----------------------------------------------------------------------------------
@@ -221,13 +233,12 @@ def verdict(report: Report) -> list[str]:
     return lines
 
 
-def write_table(report: Report) -> None:
-    """Into docs/kill-sweep.md: one table for first deaths, one for deaths of the recovery."""
-    word = "twice" if report.order.again else "sweep"
+def write_table(word: str, report: Report) -> None:
+    """Into docs/kill-sweep.md, between the marks of this part."""
     begin, end = f"<!-- {word}: begin -->", f"<!-- {word}: end -->"
     before, _, rest = DOCUMENT.read_text().partition(begin)
     _, _, after = rest.partition(end)
-    told = [*table(report), "", *(f"{line}  " for line in verdict(report))]
+    told = [*table(report), "", *(f"{line}\n" for line in verdict(report))]
     DOCUMENT.write_text(f"{before}{begin}\n\n" + "\n".join(told).rstrip() + f"\n\n{end}{after}")
 
 
@@ -262,13 +273,26 @@ class Progress:
 
 
 def run_sweep(order: Order, jobs: int, write: bool) -> int:
-    progress = Progress()
-    report = sweep_all(order, jobs, progress.tell)
-    progress.end()
-    print("\n".join([*table(report), "", *verdict(report)]))
-    if write:
-        write_table(report)
-    return FOUND if report.failed else OK
+    failed = False
+    for word, part in parts(order):
+        progress = Progress()
+        report = sweep_all(part, jobs, progress.tell)
+        progress.end()
+        print("\n".join(["", *table(report), "", *verdict(report)]), flush=True)
+        if write:
+            write_table(word, report)
+        failed |= report.failed
+    return FOUND if failed else OK
+
+
+def parts(order: Order) -> list[tuple[str, Order]]:
+    """Each has a table of its own: deaths of the recovery; else writes, then all other steps."""
+    if order.again:
+        return [("twice", order)]
+    writes = tuple(step for step in order.steps if step == "write")
+    others = tuple(step for step in order.steps if step != "write")
+    split = (("writes", writes), ("steps", others))
+    return [(word, replace(order, steps=steps)) for word, steps in split if steps]
 
 
 def run_one(name: str, point: Point) -> int:
