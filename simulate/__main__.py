@@ -8,9 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from simulate.day_faults import DAY_FAULTS
 from simulate.episode import Result
-from simulate.make import FAULTS, Menu, make_plan
+from simulate.make import FAULTS, MORE_FAULTS, Menu, make_plan
 from simulate.run import Progress, Runner, cores, report, run_many
 from simulate.shrink import shrink
 
@@ -67,8 +66,8 @@ def _menu(given: argparse.Namespace, parser: argparse.ArgumentParser) -> Menu:
     if given.faults is not None:
         names = [name for name in given.faults.split(",") if name]
         menu.faults = tuple(name for name in names if name in FAULTS)
-        menu.day_faults = tuple(name for name in names if name in DAY_FAULTS)
-        known = (*FAULTS, *DAY_FAULTS)
+        menu.more_faults = tuple(name for name in names if name in MORE_FAULTS)
+        known = (*FAULTS, *MORE_FAULTS)
         if unknown := set(names) - set(known):
             parser.error(f"no faults {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     return menu

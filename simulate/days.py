@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from hil.verify import Finding
 from hil.verify.acquirer import group
-from hil.verify.gather import movements
-from simulate.till import SimTerminal
+from simulate.till import SimTerminal, name_of
 from simulate.world import World
 
 # What cannot be told of a hold that the agent has not made: only its receipt is known.
@@ -26,11 +24,7 @@ def strange(world: World, sessions: list[dict[str, Any]], finding: Finding) -> b
     if finding.code in NOT_OURS:
         ours = {s["id"] for s in sessions if not is_foreign(s)}
         return finding.where not in ours and world.has_strange_holds
-    names = {
-        f"hold {terminal.acquirer.memory.tid}/{turnover}/{key[0]}/{key[1]}"
-        for terminal in world.terminals
-        for key, (_, turnover) in terminal.strange.items()
-    }
+    names = {"hold " + "/".join(map(str, name)) for t in world.terminals for name in t.strange}
     return finding.code == "hold_without_session" and finding.where in names
 
 
@@ -142,7 +136,7 @@ def _blocked(
     day = latest.get(told["id"])
     unclear = day is not None and day["outcome"] in ("unknown", "ordered")
     terminal = next(t for t in world.terminals if t.name == told["id"])
-    open_ = {hold.key for hold in terminal.acquirer.memory.holds}
+    open_ = {name_of(hold) for hold in terminal.holds}
     return bool(here or unclear or open_ & terminal.strange.keys())
 
 
@@ -150,12 +144,12 @@ def _strange(
     world: World, terminal: SimTerminal, sessions: list[dict[str, Any]]
 ) -> Iterator[tuple[str, str]]:
     """A hold of somebody else is let alone and listed, or released where the operator says so."""
-    rows = terminal.acquirer.rows() if terminal.strange else []
-    holds, _ = group(movements("".join(json.dumps(row) + "\n" for row in rows)))
+    holds, _ = group(world.movements() if terminal.strange else ())
     listed = {s["hold"].get("receipt") for s in sessions if is_foreign(s) and s["hold"]}
     for hold in holds:
-        known = terminal.strange.get((hold.start.receipt, hold.start.trace))
-        if known is None:
+        start = hold.start
+        made_ms = terminal.strange.get((start.tid, start.turnover, start.receipt, start.trace))
+        if made_ms is None:
             continue
         for end in hold.ends:
             if end.kind != "release" or world.place.variant.foreign != "release":
@@ -163,9 +157,10 @@ def _strange(
         seen = any(
             line["event"] in ("terminal_connected", "device_back")
             and line["terminal"] == terminal.name
-            and line["at_ms"] > known[0]
+            and line["at_ms"] > made_ms
             for line in world.logs
             if line["event"] in ("terminal_connected", "device_back") and "terminal" in line
         )
-        if seen and not hold.ends and hold.start.receipt not in listed:
+        here = start.tid == terminal.acquirer.memory.tid
+        if seen and here and not hold.ends and hold.start.receipt not in listed:
             yield "strange_hold_not_listed", hold.start.name

@@ -97,8 +97,9 @@ class Episode:
     def _peaceful(self) -> bool:
         """The agent runs, has nothing under way, and the back end has its records."""
         world, now = self.world, self.world.time.now_s
-        if (broken := world.terminal.broken()) is not None:
-            raise RuntimeError("the simulated terminal broke") from broken
+        for terminal in world.terminals:
+            if (broken := terminal.broken()) is not None:
+                raise RuntimeError("the simulated terminal broke") from broken
         if now < self._look_again_s:
             return False
         self._look_again_s = now + LOOK_S

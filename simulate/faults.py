@@ -59,6 +59,7 @@ LINE_FAULTS = (
 MONEY_COMMANDS = ("reserve", "capture", "cancel")
 # Not now (9B, 9C, A3, E0), aborted (6C), not possible (83), system error (FF), declined (05), no hold (B8).
 REFUSALS = (0x9B, 0x9C, 0xA3, 0xE0, 0x6C, 0x83, 0xFF, 0x05, 0xB8)
+OTHER_TID = "60606060"
 HOST_OFFLINE = (0xA1, 0x9B, 0xA3)
 # What a kind of fault excuses in the end: see simulate.oracle.
 EXCUSES = {
@@ -119,10 +120,10 @@ class Faults(DayFaults):
         world = self._world
         world.charger.heal()
         world.backend.heal()
-        terminal = world.terminal
-        terminal.faults.clear()
-        terminal.bank.refusals.clear()
-        terminal.points._reboot_at = None
+        for terminal in world.terminals:
+            terminal.faults.clear()
+            terminal.bank.refusals.clear()
+            terminal.points._reboot_at = None
 
     def stop(self) -> None:
         for timer in self._timers:
@@ -143,41 +144,41 @@ class Faults(DayFaults):
     # --- the terminal -----------------------------------------------------------------------------
 
     def _terminal_noise(self, fault: Fault) -> End:
-        noise = self._world.terminal_noise
+        noise = self.terminal(fault).cable.noise
         noise.permille = 20 + fault.amount % 400
         return lambda: setattr(noise, "permille", 0)
 
     def _terminal_flips(self, fault: Fault) -> End:
         """Single bits, and many of them: whether anything looks right that is not."""
-        noise = self._world.terminal_noise
+        noise = self.terminal(fault).cable.noise
         noise.flips_permille = 100 + fault.amount % 300
         return lambda: setattr(noise, "flips_permille", 0)
 
     def _terminal_reboot(self, fault: Fault) -> End:
-        terminal = self._world.terminal
+        terminal = self.terminal(fault)
         if terminal.powered:
             terminal.reboot(off_s=0.3 + fault.amount % 15)
         return _nothing
 
     def _terminal_off(self, fault: Fault) -> End:
-        world, terminal = self._world, self._world.terminal
+        world, terminal = self._world, self.terminal(fault)
         world.spawn(terminal.power_off())
         return lambda: world.spawn(_power_on(terminal))
 
     def _terminal_point(self, fault: Fault) -> End:
         point = fault.what or POINTS[fault.amount % len(POINTS)]
         self._world.trace("fault", f"the terminal will lose its power at {point}")
-        self._world.terminal.verbs.reboot(at=point, off_s=0.3 + fault.amount % 7)
+        self.terminal(fault).verbs.reboot(at=point, off_s=0.3 + fault.amount % 7)
         return _nothing
 
     def _terminal_lock(self, fault: Fault) -> End:
         style = "silent" if fault.amount % 2 else "aborts"
-        self._world.terminal.verbs.lock(for_s=fault.for_s, style=style)
+        self.terminal(fault).verbs.lock(for_s=fault.for_s, style=style)
         return _nothing
 
     def _terminal_fault(self, fault: Fault) -> End:
         name = LINE_FAULTS[fault.amount % len(LINE_FAULTS)]
-        faults = self._world.terminal.faults
+        faults = self.terminal(fault).faults
         count = -1 if name == "silent" else 1 + fault.amount // 64 % 3
         self._world.trace("fault", f"{name} x {count}")
         faults.set(name, count)
@@ -189,28 +190,38 @@ class Faults(DayFaults):
         what = fault.what or f"{command} {code:02x} {1 + fault.amount // 64 % 3}"
         self._world.trace("fault", f"refused: {what}")
         command, digits, count = what.split()
-        self._world.terminal.verbs.refuse(command, int(digits, 16), int(count))
+        self.terminal(fault).verbs.refuse(command, int(digits, 16), int(count))
         return _nothing
 
     def _terminal_loses(self, fault: Fault) -> End:
         """What it does stands at the acquirer, and it tells nobody."""
-        switches = self._world.terminal.switches
+        switches = self.terminal(fault).switches
         switches.lost_result_permille = 1000
         return lambda: setattr(switches, "lost_result_permille", 0)
 
     def _host_offline(self, fault: Fault) -> End:
-        switches = self._world.terminal.switches
+        switches = self.terminal(fault).switches
         switches.host_offline = HOST_OFFLINE[fault.amount % len(HOST_OFFLINE)]
         return lambda: setattr(switches, "host_offline", None)
 
     def _host_slow(self, fault: Fault) -> End:
-        switches = self._world.terminal.switches
+        switches = self.terminal(fault).switches
         switches.host_s = float(fault.what or 4 + fault.amount % 60)
         return lambda: setattr(switches, "host_s", None)
 
+    def _terminal_replaced(self, fault: Fault) -> End:
+        """Another device behind the same cable; some come back from repair with their holds."""
+        world, terminal = self._world, self.terminal(fault)
+        tid = terminal.acquirer.memory.tid
+        world.spawn(terminal.replace(OTHER_TID))
+        if fault.amount & 1:
+            return lambda: world.spawn(terminal.replace(tid))
+        return _nothing
+
     def _terminal_unplugged(self, fault: Fault) -> End:
-        self._world.terminal_cable.unplug()
-        return self._world.terminal_cable.replug
+        cable = self.terminal(fault).cable
+        cable.unplug()
+        return cable.replug
 
     # --- the bus ----------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ class Driver:
 
     async def _tap(self, card: str) -> bool:
         """When the terminal asks for a card; False when it never does."""
-        terminal = self._world.terminal
+        terminal = self._world.terminal_of(self._visit.connector)
         if not await self._until(lambda: terminal.waits_for_card, WAIT_FOR_TERMINAL_S):
             return False
         await asyncio.sleep(0.2)

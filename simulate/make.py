@@ -45,8 +45,20 @@ DAYS = (
     Variant(drain_min=2, eod_holds="refuses"),
     Variant(reboot_at="13:22", eod_holds="refuses"),
 )
-MORE_VARIANTS = DAYS
-MORE_OF = 5  # one seed of so many has a station of these
+REPLACED = "terminal_replaced"
+MORE_FAULTS = (*DAY_FAULTS, REPLACED)
+SEVERAL = (
+    Variant(connectors=3),
+    Variant(connectors=2, terminals=2),
+    Variant(connectors=3, terminals=2),
+    Variant(connectors=4, terminals=2, start="plug"),
+    Variant(
+        connectors=4, terminals=2, end_at="13:19", drain_min=0, eod_holds="cancels", hold="12.00"
+    ),
+)
+MORE_VARIANTS = (*DAYS, *SEVERAL)
+MORE_OF = 4  # one seed of so many has a station of these
+REPLACED_OF = 30  # one seed of so many has a terminal that is replaced
 OWN = 0xDA7
 FAULTS = (
     "terminal_noise",
@@ -98,7 +110,7 @@ class Menu:
     calm_permille: int = 50
     faults_most: int = 3
     more: tuple[Variant, ...] = MORE_VARIANTS
-    day_faults: tuple[str, ...] = DAY_FAULTS
+    more_faults: tuple[str, ...] = MORE_FAULTS
 
 
 def make_plan(seed: int, menu: Menu) -> Plan:
@@ -122,8 +134,10 @@ def make_plan(seed: int, menu: Menu) -> Plan:
             visits[n] = aimed.visit
             kills += aimed.kills
             faults += aimed.faults
-    if variant in DAYS and not calm:
+    if variant.ends_days and not calm:
         _add_days(seed, menu, own, visits, faults, kills)
+    if REPLACED in menu.more_faults and not calm and own.randrange(REPLACED_OF) == 0:
+        faults.append(_own_fault(REPLACED, len(visits), own))
     return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills))
 
 
@@ -134,20 +148,22 @@ def _add_days(
     """What happens around the end of a day."""
     if seed % 3 == 0:  # long enough to run into it
         visits[-1] = replace(visits[-1], charge_s=120.0, load_w=3_700)
-    for _ in range(own.choice((0, 1, 1, 2)) if menu.day_faults else 0):
-        kind = own.choice(menu.day_faults)
-        faults.append(
-            Fault(
-                kind=kind,
-                visit=own.randint(1, len(visits)),
-                after_s=own.choice((0.0, 5.0, 20.0, 45.0)) + own.random(),
-                for_s=own.choice((30.0, 75.0, 200.0, 400.0)),
-                amount=own.randrange(1 << 16),
-            )
-        )
+    kinds = [kind for kind in menu.more_faults if kind in DAY_FAULTS]
+    for _ in range(own.choice((0, 1, 1, 2)) if kinds else 0):
+        faults.append(_own_fault(own.choice(kinds), len(visits), own))
     if menu.kills and seed % 2:
         others = [kill for kill in kills if kill.visit < len(visits)]
         kills[:] = [*others, aim_at_day(seed // 2, len(visits), own, menu.cuts)]
+
+
+def _own_fault(kind: str, visits: int, own: random.Random) -> Fault:
+    return Fault(
+        kind=kind,
+        visit=own.randint(1, visits),
+        after_s=own.choice((0.0, 5.0, 10.0, 20.0, 45.0)) + own.random(),
+        for_s=own.choice((30.0, 75.0, 200.0, 400.0)),
+        amount=own.randrange(1 << 16),
+    )
 
 
 def _visit(rng: random.Random, variant: Variant) -> Visit:

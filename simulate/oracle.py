@@ -12,12 +12,13 @@ from typing import Any
 
 from hil.backend.jose import key_id, load_public, payload_of
 from hil.terminal.cards import CARDS, Card, bcd_number
-from hil.verify import Evidence, Movement, Record, Truth, check
+from hil.verify import Evidence, Record, Truth, check
+from hil.verify.acquirer import group
 from hil.verify.evidence import ERROR
-from hil.verify.gather import movements
 from hil.verify.sessions import check_sessions
 from simulate.charger import START_WH
 from simulate.days import check_days, day_classes, strange
+from simulate.till import name_of
 from simulate.world import World
 
 # How much longer than the truth the idle time of one session may be told: polls and commits.
@@ -96,8 +97,6 @@ def _excuse(code: str, where: str, told: Told, disturbed: frozenset[str]) -> str
 
 
 def _evidence(world: World, told: Told) -> Evidence:
-    rows = world.terminal.acquirer.rows()
-    moved: list[Movement] = movements("".join(json.dumps(row) + "\n" for row in rows))
     database = world.backend.intake.database
     records = [
         Record(r["station"], r["chain"], r["seq"], r["hash"], r["jws"], r["type"])
@@ -109,7 +108,7 @@ def _evidence(world: World, told: Told) -> Evidence:
     texts |= {f"receipt {name}": text for name, text in told.receipts.items()}
     texts["log"] = "\n".join(json.dumps(line, default=str) for line in world.logs)
     return Evidence(
-        movements=moved,
+        movements=world.movements(),
         records=records,
         sessions=told.sessions,
         receipts=told.receipts,
@@ -137,12 +136,20 @@ def _energy(world: World, told: Told) -> Iterator[Any]:
 
 
 def _holds(world: World, told: Told) -> Iterator[tuple[str, str]]:
-    """A hold that is open at the terminal is in the agent's list, or reported as strange."""
-    listed = {(s["hold"] or {}).get("receipt") for s in told.sessions if s["state"] != "closed"}
-    known = {r for t in told.status["terminals"] for r in t.get("strange_holds", ())}
-    for hold in world.terminal.acquirer.memory.holds:
-        if hold.receipt not in listed | known and hold.key not in world.terminal.strange:
-            yield "hold_not_listed", f"hold {hold.receipt} is open at the terminal, nobody lists it"
+    """A hold that is open at a terminal, or was when it was taken away, is in the agent's list, or reported
+    as strange."""
+    listed = {
+        (s["hold"].get("terminal_id"), s["hold"].get("receipt"))
+        for s in told.sessions
+        if s["hold"] and s["state"] != "closed"
+    }
+    for status in told.status["terminals"]:
+        listed |= {(status["tid"], receipt) for receipt in status["strange_holds"]}
+    for terminal in world.terminals:
+        for hold in terminal.holds:
+            if (hold.tid, hold.receipt) not in listed and name_of(hold) not in terminal.strange:
+                text = f"hold {hold.receipt} is open at {terminal.name} ({hold.tid})"
+                yield "hold_not_listed", f"{text}, nobody lists it"
     listed_ids = {s["id"] for s in told.status["open"]}
     for session in told.sessions:
         if session["state"] == "closed":
@@ -154,10 +161,11 @@ def _holds(world: World, told: Told) -> Iterator[tuple[str, str]]:
 
 
 def _money(world: World, told: Told, disturbed: frozenset[str]) -> Iterator[tuple[str, str]]:
-    captures = {
-        (row["hold_receipt"], row["tid"]): row["amount_minor"]
-        for row in world.terminal.acquirer.rows()
-        if row["kind"] == "capture"
+    captures: dict[tuple[Any, ...], int] = {
+        (hold.start.tid, hold.start.turnover, hold.start.receipt): end.amount_minor
+        for hold in group(world.movements())[0]
+        for end in hold.ends
+        if end.kind == "capture"
     }
     for session in told.sessions:
         # An outage in the middle of the session, or a fault that leaves the agent without its readings.
@@ -166,15 +174,14 @@ def _money(world: World, told: Told, disturbed: frozenset[str]) -> Iterator[tupl
         if session["shortfall_minor"] and not (blind or interrupted):
             yield "shortfall", f"{session['id']}: {session['shortfall_minor']} more than the hold"
         hold = session["hold"] or {}
-        charged = captures.get((hold.get("receipt"), hold.get("terminal_id")))
+        charged = captures.get((hold.get("terminal_id"), hold.get("turnover"), hold.get("receipt")))
         wanted = min(session["cost_minor"] or 0, session["held_minor"])
-        # Receipt numbers are not given twice in so short a time, so the pair is enough.
         if charged is not None and charged != wanted:
             yield "charged_wrong", f"{session['id']}: {charged} charged, {wanted} were due"
     if told.status.get("set_aside"):
         yield "set_aside", f"sessions that the table does not fold: {told.status['set_aside']}"
     complaint = "second_reservation_on_one_tap"
-    if world.terminal.desk.complaints[complaint]:
+    if any(terminal.desk.complaints[complaint] for terminal in world.terminals):
         yield complaint, "the terminal was asked twice for one tap"
 
 

@@ -19,8 +19,10 @@ from hil.verify.price import TariffRules, load_tariff
 from simulate.backend import Names
 from simulate.till import PASSWORD
 
-BUS_PORT, TERMINAL_PORT = "/dev/null", "/dev/zero"  # names for the seam; nobody opens them
-E1, E2 = "DE*SIM*E1", "DE*SIM*E2"
+# Names for the seam; nobody opens them.
+BUS_PORT, TERMINAL_PORTS = "/dev/null", ("/dev/zero", "/dev/full")
+TERMINALS = ("t1", "t2")
+EVSES = tuple(f"DE*SIM*E{n}" for n in range(1, 5))
 NAMES = Names("voltill", "sim", "DE*SIM*S1")
 # 11 or 22 kW: cars of the simulation charge for minutes, so a kWh has to be dear for holds to run out.
 MAX_POWER_W = 22_000
@@ -37,19 +39,8 @@ evses:
 buses:
   rs485: {{port: {bus}, baud: 9600, framing: 8N1}}
 terminals:
-  - id: t1
-    protocol: zvt
-    profile: generic
-    port: {terminal}
-    baud: 115200
-    framing: 8N2
-    password: {{file: zvt-password}}
-    currency: EUR
-    serves: [{serves}]
-    foreign_holds: {foreign}
-    end_of_day: {{{end_of_day}}}
-    options: {{{options}}}
-{reboot}payment:
+{terminals}
+payment:
   hold: {{{strategy}, amount: "{hold}", partial: {partial}}}
   start: {start}
   stop: [tap, unplug]
@@ -66,6 +57,19 @@ uplink:
   trust: [backend.pem]
   ack_timeout_s: 20
 """
+TERMINAL = """  - id: {id}
+    protocol: zvt
+    profile: generic
+    port: {terminal}
+    baud: 115200
+    framing: 8N2
+    password: {{file: zvt-password}}
+    currency: EUR
+    serves: [{serves}]
+    foreign_holds: {foreign}
+    end_of_day: {{{end_of_day}}}
+    options: {{{options}}}
+{reboot}"""
 EVSE = """  - id: {id}
     max_power_w: {power}
     evse:
@@ -74,7 +78,7 @@ EVSE = """  - id: {id}
       unit: {evse_unit}
       options: {{estop_input: "IN", estop_level: 1}}
     meter: {{model: eastron_sdm630, bus: rs485, unit: {meter_unit}}}"""
-REBOOT = '    reboot: {{at: "{at}", lasts_min: 2}}\n'
+REBOOT = '    reboot: {{at: "{at}", lasts_min: 2}}'
 INCREMENT = 'strategy: increment, step: "10.00", most: "35.00", raises: 3'
 TARIFF = """
 id: adhoc
@@ -99,6 +103,7 @@ class Variant:
     terminal refuses, and the profile fears the worst."""
 
     connectors: int = 1
+    terminals: int = 1
     hold: str = "20.00"
     start: str = "tap"
     partial: str = "accept"
@@ -110,6 +115,10 @@ class Variant:
     eod_holds: str = ""
     reboot_at: str = ""
     foreign: str = "report"
+
+    def terminal_of(self, connector: int) -> int:
+        """Connectors are shared out in their order, the first terminal's are not the fewer."""
+        return connector // -(-self.connectors // self.terminals)
 
     @property
     def ends_days(self) -> bool:
@@ -146,7 +155,7 @@ class Place:
 
     @property
     def evses(self) -> list[str]:
-        return [E1, E2][: self.variant.connectors]
+        return list(EVSES[: self.variant.connectors])
 
     def empty(self) -> None:
         """As before the first start. The ballast stays: it is the disk's, not the station's."""
@@ -177,22 +186,17 @@ class Places:
 
     def _make(self, variant: Variant, folder: Path) -> Place:
         (folder / "state").mkdir(parents=True)
-        evses = [E1, E2][: variant.connectors]
+        evses = EVSES[: variant.connectors]
         text = CONFIG.format(
             station=NAMES.station,
             tenant=NAMES.tenant,
             root=NAMES.root,
             bus=BUS_PORT,
-            terminal=TERMINAL_PORT,
             evses="\n".join(
                 EVSE.format(id=e, power=MAX_POWER_W, meter_unit=1 + 2 * n, evse_unit=2 + 2 * n)
                 for n, e in enumerate(evses)
             ),
-            serves=", ".join(evses),
-            options=", ".join(_options(variant)),
-            foreign=variant.foreign,
-            end_of_day=", ".join(_end_of_day(variant)),
-            reboot=REBOOT.format(at=variant.reboot_at) if variant.reboot_at else "",
+            terminals="\n".join(_terminal(variant, n) for n in range(variant.terminals)),
             strategy=INCREMENT if variant.raises else "strategy: maximum",
             hold=variant.hold,
             partial=variant.partial,
@@ -214,6 +218,19 @@ class Places:
             self._backend_key,
             load_tariff(folder / "tariff.yaml"),
         )
+
+
+def _terminal(variant: Variant, n: int) -> str:
+    serves = [e for c, e in enumerate(EVSES[: variant.connectors]) if variant.terminal_of(c) == n]
+    return TERMINAL.format(
+        id=TERMINALS[n],
+        terminal=TERMINAL_PORTS[n],
+        serves=", ".join(serves),
+        options=", ".join(_options(variant)),
+        foreign=variant.foreign,
+        end_of_day=", ".join(_end_of_day(variant)),
+        reboot=REBOOT.format(at=variant.reboot_at) if variant.reboot_at else "",
+    )
 
 
 def _options(variant: Variant) -> list[str]:

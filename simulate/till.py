@@ -20,7 +20,10 @@ from simulate.loop import Time
 
 EPOCH = datetime(2026, 11, 20, 12, tzinfo=UTC)
 NOWHERE = Path("/nonexistent")
+# Terminal id, batch, receipt, trace: numbers alone are given again.
+HoldName = tuple[str, int, int, int]
 PASSWORD = "123456"
+TIDS = ("52523535", "52523536")
 BERLIN_S = 3_600.0  # in winter
 
 
@@ -36,10 +39,19 @@ class MemoryStore(Store):
         self.on_hold: Callable[[], None] = lambda: None
         # What an end of day did to holds that were open: (rows, the row of the end of day).
         self.wiped: list[tuple[list[Row], Row]] = []
-        self.memory = Memory(tid=tid, currency="978")
-        self.memory.day_opened = self.world_now().isoformat()
+        self.memory = self.fresh(tid)
         self._saved = b""
         self.save()
+
+    def fresh(self, tid: str) -> Memory:
+        memory = Memory(tid=tid, currency="978")
+        # Another device gives the same receipt numbers again; its traces are its own.
+        memory.next_trace += int(tid) % 100_000 if tid not in TIDS else 0
+        memory.day_opened = (EPOCH.replace(tzinfo=None) + self._passed()).isoformat()
+        return memory
+
+    def _passed(self, more_s: float = 0.0) -> timedelta:
+        return timedelta(seconds=self._time.now_s + more_s)
 
     def reload(self) -> None:
         self.memory = pickle.loads(self._saved)
@@ -61,12 +73,15 @@ class MemoryStore(Store):
         return list(self.booked)
 
     def world_now(self) -> datetime:
-        offset_s = self._time.now_s + self.memory.world_offset_s
-        return EPOCH.replace(tzinfo=None) + timedelta(seconds=offset_s)
+        return EPOCH.replace(tzinfo=None) + self._passed(self.memory.world_offset_s)
 
     def row(self, *args: Any, **more: Any) -> Row:
         when = EPOCH + timedelta(seconds=self._time.now_s)
         return {**super().row(*args, **more), "time": when.isoformat(timespec="milliseconds")}
+
+
+def name_of(hold: Hold) -> HoldName:
+    return hold.tid, hold.turnover, hold.receipt, hold.trace
 
 
 class FarEnd:
@@ -140,11 +155,13 @@ class SimTerminal(Simulator):
         seed: int,
         settings: tuple[str, ...],
         name: str = "t1",
-        tid: str = "52523535",
+        tid: str = TIDS[0],
     ) -> None:
         self.name = name
-        # Holds of nobody's session, by key: when they were made, and in which batch.
-        self.strange: dict[tuple[int, int], tuple[int, int]] = {}
+        # What was put away with its holds in it, oldest first.
+        self.former: list[Memory] = []
+        # Holds of nobody's session, and when they were made.
+        self.strange: dict[HoldName, int] = {}
         options = Options(
             control=NOWHERE,
             store=NOWHERE,
@@ -162,7 +179,7 @@ class SimTerminal(Simulator):
             super().__init__(options)
         finally:
             vars(hil_simulator)["Store"] = shipped
-        self._cable = cable
+        self.cable = cable
 
     async def start(self) -> SimTerminal:
         """As hil's, without control socket and pty."""
@@ -170,7 +187,7 @@ class SimTerminal(Simulator):
         self.points.hold_link = self._hold_links
         self.points.free_link = self._free_links
         self.points.reboot = self.reboot
-        far = FarEnd(self._cable, self.options.baud)
+        far = FarEnd(self.cable, self.options.baud)
         self.line = far  # type: ignore[assignment]
         serial = SerialLink(
             far,  # type: ignore[arg-type]
@@ -194,10 +211,27 @@ class SimTerminal(Simulator):
     def strange_hold(self, amount_minor: int) -> Hold:
         """Made by hand: open at the terminal, and of no session."""
         booked = self.bank.authorize(CARDS["visa2"], amount_minor)
-        self.strange[booked.hold.key] = (self.acquirer.now_ms, booked.hold.turnover)
+        self.strange[name_of(booked.hold)] = self.acquirer.now_ms
         self.acquirer.memory.holds.append(booked.hold)
         self.acquirer.save(list(booked.rows_now))
         return booked.hold
+
+    @property
+    def holds(self) -> list[Hold]:
+        """Open at the acquirer, whichever device made them."""
+        return [h for memory in (*self.former, self.acquirer.memory) for h in memory.holds]
+
+    async def replace(self, tid: str) -> None:
+        """Another device behind the same cable; one that was here before is found again as it was."""
+        await self.power_off()
+        self.acquirer.reload()
+        self.books.link_broke()  # what nobody has answered for is taken back, now as at any power-up
+        acquirer = self.acquirer
+        known = [memory for memory in self.former if memory.tid == tid]
+        self.former = [*(m for m in self.former if m.tid != tid), acquirer.memory]
+        acquirer.memory = known[0] if known else acquirer.fresh(tid)
+        acquirer.save()
+        self.power_on()
 
     @property
     def waits_for_card(self) -> bool:

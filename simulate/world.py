@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -10,16 +11,18 @@ from typing import Any
 from agent.ledger.ballast import BALLAST_BYTES
 from agent.ports import LineSpec
 from agent.values import Quality
+from hil.verify import Movement
+from hil.verify.gather import movements
 from simulate.backend import CUT, Backend
 from simulate.cable import Cable, Noise
 from simulate.charger import make_charger
 from simulate.disk import Disk
 from simulate.fate import DAY_END, Fate, Kill
 from simulate.loop import Conductor, SharedLoop, Time
-from simulate.place import BUS_PORT, NAMES, Place
+from simulate.place import BUS_PORT, NAMES, TERMINAL_PORTS, TERMINALS, Place
 from simulate.process import BoardClock, Process
 from simulate.seams import Board
-from simulate.till import SimTerminal
+from simulate.till import TIDS, HoldName, SimTerminal, name_of
 
 UTC_MS = 1_795_176_000_000  # 20 November 2026, 12:00
 NO_CLOCK_UTC_MS = 1_000_000  # a board without a battery begins in 1970
@@ -28,6 +31,7 @@ START_FAILED_S = 30.0
 LOG_LINES_MAX = 20_000
 # The chance that a piece which was not synced outlives a power cut.
 CUT_KEEPS = (0.0, 0.5, 0.95)
+APART = 1_000_003  # between the chances of two terminals
 # A dead process' dialogue may go on at a terminal whose host is slow.
 LATE_HOLD_MS = 120_000
 # A driver of charge controllers believes that a car has gone when it was told so twice.
@@ -65,7 +69,7 @@ class World:
         self.starts = self.power_cuts = self.starts_failed = 0
         self._corpse: Kill | None = None
         self._ready = self._drew = self.bus_troubled = self._by_hand = False
-        self._spent: set[tuple[int, int]] = set()
+        self._spent: set[HoldName] = set()
         self.outages: list[tuple[int, int]] = []
         self.violations: list[tuple[str, str]] = []
         # Clocks
@@ -79,24 +83,48 @@ class World:
         self._clock = BoardClock(self)
 
     def _devices(self, place: Place, seed: int) -> None:
-        self.bus_noise, self.terminal_noise = Noise(seed * 2 + 1), Noise(seed * 2 + 2)
+        self.bus_noise = Noise(seed * 2 + 1)
         bus = Cable("bus", self.loop, 9600, self.bus_noise)
-        self.terminal_cable = Cable("terminal", self.loop, 115200, self.terminal_noise)
         self.bus_cable = bus
         self.charger = make_charger(self.time, self.loop, bus, place.evses)
         self.charger.on_look = self._look
-        settings = place.variant.terminal_settings
-        self.terminal = SimTerminal(self.time, self.terminal_cable, seed, settings)
-        self.terminals = [self.terminal]
-        for terminal in self.terminals:
-            terminal.acquirer.on_hold = functools.partial(self._held, terminal.name)
+        self.terminals = [self._terminal(n, seed) for n in range(place.variant.terminals)]
         self.backend = Backend(
             self.time, self.loop, place.backend_key, place.station_pem, NAMES, seed
         )
-        self.spawn(self._start_terminal())
+        self.spawn(self._start_terminals())
 
-    async def _start_terminal(self) -> None:
-        await self.terminal.start()
+    def _terminal(self, n: int, seed: int) -> SimTerminal:
+        """Each is its own: line, number, acquirer's ledger, luck."""
+        cable = Cable("terminal", self.loop, 115200, Noise(seed * 2 + 2 + n * APART))
+        settings = self.place.variant.terminal_settings
+        made = SimTerminal(self.time, cable, seed + n * APART, settings, TERMINALS[n], TIDS[n])
+        made.acquirer.on_hold = functools.partial(self._held, made.name)
+        return made
+
+    async def _start_terminals(self) -> None:
+        for terminal in self.terminals:
+            await terminal.start()
+
+    @property
+    def terminal(self) -> SimTerminal:
+        """The first, where there is one only."""
+        return self.terminals[0]
+
+    def terminal_of(self, connector: int) -> SimTerminal:
+        return self.terminals[self.place.variant.terminal_of(connector)]
+
+    def movements(self) -> list[Movement]:
+        """All that was booked, at all acquirers, in the order of time."""
+        booked = [
+            (at_ms, row)
+            for terminal in self.terminals
+            for at_ms, row in zip(
+                terminal.acquirer.booked_ms, terminal.acquirer.booked, strict=True
+            )
+        ]
+        booked.sort(key=lambda each: each[0])
+        return movements("".join(json.dumps(row) + "\n" for _, row in booked))
 
     # --- time -------------------------------------------------------------------------------------
 
@@ -207,7 +235,10 @@ class World:
 
     async def _open_line(self, spec: LineSpec) -> Any:
         assert self.process is not None
-        cable = self.bus_cable if spec.port == BUS_PORT else self.terminal_cable
+        if spec.port == BUS_PORT:
+            cable = self.bus_cable
+        else:
+            cable = self.terminals[TERMINAL_PORTS.index(spec.port)].cable
         return await cable.open(spec, self.process)
 
     def _open_pipe(self, config: Any, *given: Any) -> Any:
@@ -294,26 +325,30 @@ class World:
 
     def _look(self) -> None:
         """No energy without a completed hold of whoever is there: at every word on the bus."""
-        drawing = sum(1 for c in self.charger.connectors if c.plant.power_mw)
-        fresh = sum(
-            1
-            for terminal in self.terminals
-            for hold in terminal.acquirer.memory.holds
-            if hold.key not in self._spent and hold.key not in terminal.strange
-        )
-        self._drew = self._drew or bool(drawing)
-        if drawing > fresh:
-            text = f"{drawing} cars draw energy on {fresh} completed holds of theirs"
-            self.violated("energy_without_hold", text)
+        connectors = self.charger.connectors
+        for terminal in self.terminals:
+            drawing = sum(
+                1
+                for n, c in enumerate(connectors)
+                if c.plant.power_mw and self.terminal_of(n) is terminal
+            )
+            if not drawing:
+                continue
+            self._drew = True
+            other = self._spent | terminal.strange.keys()
+            fresh = [hold for hold in terminal.holds if name_of(hold) not in other]
+            if drawing > len(fresh):
+                text = f"{drawing} cars draw energy on {len(fresh)} completed holds of theirs"
+                self.violated("energy_without_hold", text)
 
     def car_left(self) -> None:
         """Whoever pulls the plug after energy has flowed is done: nobody else may charge on that hold.
         Only where it is clear whose hold it is, and where the agent had time to see it."""
         if len(self.charger.connectors) == 1 and self._drew:
-            left = {hold.key for hold in self.terminal.acquirer.memory.holds}
+            left = {name_of(hold) for hold in self.terminal.holds}
             self.loop.call_later(SEEN_S, self._spend, left, self.starts)
         self._drew = False
 
-    def _spend(self, holds: set[tuple[int, int]], starts: int) -> None:
+    def _spend(self, holds: set[HoldName], starts: int) -> None:
         if self.ready and self.starts == starts and not self.bus_troubled:
             self._spent |= holds

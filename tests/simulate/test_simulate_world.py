@@ -149,3 +149,39 @@ def test_a_terminal_restarts_at_its_time(rig: Any) -> None:
 
 def _who(lines: Any) -> Any:
     return ((who, at_ms, what) for at_ms, who, what in lines)
+
+
+# --- Several terminals, and another one behind the cable ------------------------------------------
+
+
+def test_two_terminals_serve_two_connectors_each_at_once(rig: Any) -> None:
+    # The same card a second time at one terminal would end what it has begun.
+    cards = ("visa", "mastercard", "visa", "mastercard")
+    visits = tuple(
+        visit(connector=n, card=card, gap_s=1.0 + 8 * (n % 2)) for n, card in enumerate(cards)
+    )
+    episode = rig.episode(Plan(1, Variant(connectors=4, terminals=2), visits))
+    verdict = episode.run().verdict
+    assert verdict.violations == []
+    assert verdict.classes == {"captured": 4}
+    for terminal in episode.world.terminals:
+        kinds = sorted(row["kind"] for row in terminal.acquirer.rows())
+        assert kinds == ["capture", "capture", "hold", "hold"]
+        # Both count from the same number: only the terminal tells their holds apart.
+        assert {row["tid"] for row in terminal.acquirer.rows()} == {terminal.acquirer.memory.tid}
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_replaced_terminal_takes_its_holds_with_it(rig: Any, comes_back: bool) -> None:
+    replaced = Fault("terminal_replaced", 1, 12.0, 60.0, amount=int(comes_back))
+    plan = Plan(1, Variant(), (visit(charge_s=25.0), visit(gap_s=70.0)), (replaced,))
+    episode = rig.episode(plan)
+    verdict = episode.run().verdict
+    assert verdict.violations == []
+    assert verdict.sessions == 2
+    (former,) = episode.world.terminal.former
+    if comes_back:
+        assert verdict.classes["captured"] == 2
+    else:
+        assert verdict.classes["unresolved: away"] == verdict.classes["captured"] == 1
+        assert [hold.receipt for hold in former.holds] == [231]
