@@ -184,8 +184,8 @@ def receipt(
 @state_option
 @json_option
 def close(session_id: str, how: str, note: str, config: Path, state: Path, as_json: bool) -> None:
-    """Take a session off the list of what stands open (`voltill status`). A signed record says so; nothing
-    is sent to the terminal."""
+    """Take a session off the list of what stands open (`voltill status`), also one that was set aside. A
+    signed record says so, and who said it; nothing is sent to the terminal."""
     from agent.ledger import LedgerError
     from agent.station import by_hand
     from agent.trust.keys import KeyRefused
@@ -201,7 +201,7 @@ def close(session_id: str, how: str, note: str, config: Path, state: Path, as_js
         return summary(by_hand.close(ledger, key, session_id, data, now))
 
     try:
-        data = by_hand.data(how.replace("-", "_"), note)
+        data = by_hand.data(how.replace("-", "_"), note, _user())
         found: dict[str, Any] = from_ledger(state, "close", stopped, id=session_id, **data)
     except (by_hand.NotClosed, LedgerError, KeyRefused) as error:
         raise fail(str(error)) from None
@@ -210,6 +210,26 @@ def close(session_id: str, how: str, note: str, config: Path, state: Path, as_js
     else:
         amount = _money(found["closed_minor"], found["currency"])
         click.echo(f"Session {session_id}: {how}, {amount} {found['currency']}")
+        if found["aside"] and found["held_minor"]:
+            held = _money(found["held_minor"], found["currency"])
+            click.echo(
+                f"  Its hold of {held} {found['currency']} was neither charged nor released: see that it is"
+                " ended at the terminal or the acquirer."
+            )
+
+
+def _user() -> str:
+    """Who gives the command, as the machine knows him; through sudo the one who asked for it."""
+    import os
+    import pwd
+
+    asked = os.environ.get("SUDO_USER", "") if os.getuid() == 0 else ""
+    if asked:
+        return asked
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 FREE_ANSWER_S = 180.0  # the service waits for the terminal and its host

@@ -27,9 +27,10 @@ def command(state: Path, as_json: bool) -> None:
 
 
 def _offline(ledger: Ledger) -> dict[str, Any]:
-    from agent.station import queries
+    from agent.station import aside, queries
     from agent.station.clock import SystemClock
 
+    alone = aside.listed(ledger)
     return {
         "running": False,
         "station": ledger.station,
@@ -39,7 +40,8 @@ def _offline(ledger: Ledger) -> dict[str, Any]:
         **queries.open_money(ledger, SystemClock().stamp()),
         "ends_of_day": queries.ends_of_day(ledger),
         "outbox": queries.outbox(ledger),
-        "set_aside": {},
+        "set_aside": {each["id"]: each["state"] for each in alone},
+        "aside": alone,
         "stuck": [],
     }
 
@@ -92,8 +94,25 @@ def _print(found: dict[str, Any]) -> None:
     _print_open(found["open"], found["totals"])
     for day in found["ends_of_day"]:
         click.echo(f"  {day_text(day)}")
+    known = {each["id"]: each for each in found.get("aside", ())}
     for session_id, stored in found["set_aside"].items():
+        _print_aside(session_id, stored, known.get(session_id))
+
+
+def _print_aside(session_id: str, stored: str, known: dict[str, Any] | None) -> None:
+    """`known`: as aside.listed has it; a service of the version before does not tell."""
+    if known is None or known["aside"] == "not_reproduced":
         click.echo(f"  session {session_id} set aside: stored state {stored} not reproduced")
+    else:
+        click.echo(f"  session {session_id} set aside: salvaged, last known {stored}")
+    receipt = None if known is None else known["hold"].get("receipt")
+    if known is not None and receipt is not None:
+        held = "unknown amount"
+        if known["held_minor"] is not None:
+            held = _money(known["held_minor"], known["currency"])
+        click.echo(f"    its hold: receipt {receipt} at {known['terminal']}, {held}; left alone")
+    if known is not None:
+        click.echo(f"    look at the hold, then: voltill sessions close {session_id}")
 
 
 # In the order in which a person has to do something about them.

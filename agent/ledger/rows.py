@@ -57,7 +57,7 @@ class Append:
 @dataclass(frozen=True, slots=True)
 class SessionRow:
     """Where a session stands. `started` and `updated` are the stamps of its first and last event.
-    `salvaged`: its last readable event; what came after it is not known."""
+    `salvaged`: its last readable event; what came after it is not known. `last_n`: of its last event."""
 
     id: str
     evse: str | None
@@ -67,6 +67,7 @@ class SessionRow:
     started: Stamp
     updated: Stamp
     salvaged: bool = False
+    last_n: int = 0
 
 
 @dataclass(frozen=True, slots=True)

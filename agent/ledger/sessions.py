@@ -17,7 +17,7 @@ StampColumns: TypeAlias = tuple[int, int, int, str]
 _SELECT = """
 SELECT s.id, s.evse, s.terminal, s.state, s.open,
   s.started_utc_ms, s.started_boot_ms, b.id, s.started_quality,
-  s.updated_utc_ms, s.updated_boot_ms, u.id, s.updated_quality, s.salvaged
+  s.updated_utc_ms, s.updated_boot_ms, u.id, s.updated_quality, s.salvaged, s.last_n
 FROM session s JOIN boot b ON b.n = s.started_boot JOIN boot u ON u.n = s.updated_boot
 """
 
@@ -42,6 +42,7 @@ def rows(db: apsw.Connection, where: str, values: tuple[object, ...]) -> list[Se
             started=Stamp(row[5], row[6], row[7], Quality(row[8])),
             updated=Stamp(row[9], row[10], row[11], Quality(row[12])),
             salvaged=bool(row[13]),
+            last_n=row[14],
         )
         for row in db.execute(_SELECT + where, values)
     ]

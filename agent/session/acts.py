@@ -285,14 +285,14 @@ def evidence(s: Session, e: Event) -> Session:
     return replace(s, result=e.mapping("result"), booked_minor=e.optional_int("amount_minor"))
 
 
-def _outcome(s: Session, outcome: str, refusal: Json) -> Session:
+def outcome_of(s: Session, outcome: str, refusal: Json) -> Session:
     """Every outcome has a record of its own, also after a session was listed as unresolved."""
     return replace(s, outcome=outcome, refusal=refusal, settlement_seq=None)
 
 
 def captured(s: Session, e: Event) -> Session:
     s = evidence(s, e) if "result" in e.data else s
-    return _outcome(s, "captured", {})
+    return outcome_of(s, "captured", {})
 
 
 def captured_otherwise(s: Session, e: Event) -> Session:
@@ -303,7 +303,7 @@ def captured_otherwise(s: Session, e: Event) -> Session:
 
 def released(s: Session, e: Event) -> Session:
     s = evidence(s, e) if "result" in e.data else s
-    return _outcome(s, "released" if s.cost_minor is not None else "cancelled", {})
+    return outcome_of(s, "released" if s.cost_minor is not None else "cancelled", {})
 
 
 def not_executed(s: Session, e: Event) -> Session:
@@ -321,12 +321,12 @@ def _refusal(e: Event) -> Json:
 
 
 def refused_settlement(s: Session, e: Event) -> Session:
-    return _outcome(s, "refused", _refusal(e))
+    return outcome_of(s, "refused", _refusal(e))
 
 
 def given_up(s: Session, e: Event) -> Session:
     """Never refused, never executed, and no further try: listed with what is owed."""
-    return replace(_outcome(s, "failed", s.refusal), why=e.text("why"))
+    return replace(outcome_of(s, "failed", s.refusal), why=e.text("why"))
 
 
 def doubted_refusal(s: Session, e: Event) -> Session:
@@ -334,7 +334,7 @@ def doubted_refusal(s: Session, e: Event) -> Session:
 
 
 def vanished(s: Session, e: Event) -> Session:
-    return replace(_outcome(s, "unknown", s.refusal), why=e.text("why"))
+    return replace(outcome_of(s, "unknown", s.refusal), why=e.text("why"))
 
 
 def explain(s: Session, e: Event) -> Session:
@@ -343,56 +343,4 @@ def explain(s: Session, e: Event) -> Session:
 
 def away(s: Session, e: Event) -> Session:
     """Nothing was sent: the terminal that has the hold is not there."""
-    return replace(_outcome(s, "away", s.refusal), why=e.text("why"))
-
-
-# --- listed for a person --------------------------------------------------------------------------
-
-
-def foreign(s: Session, e: Event) -> Session:
-    terminal_id = e.data.get("terminal_id")
-    return replace(
-        s,
-        started=e.stamp,
-        terminal=e.text("terminal"),
-        terminal_id=None if terminal_id is None else str(terminal_id),
-        currency=e.text("currency"),
-        hold=e.mapping("hold"),
-        outcome="foreign",
-        why="no session of this station explains this hold",
-    )
-
-
-def foreign_gone(s: Session, e: Event) -> Session:
-    return replace(_outcome(s, "gone", {}), why=e.text("why"))
-
-
-def closed_by_hand(s: Session, e: Event) -> Session:
-    """What the terminal said stays said; what stood open is collected in another way, or never."""
-    closed_minor = s.owed_minor or (s.to_capture_minor if s.outcome == "unknown" else 0)
-    return replace(
-        s,
-        closed_as=e.text("how"),
-        closed_minor=closed_minor,
-        why=e.text("note"),
-        settlement_seq=None,
-    )
-
-
-def free(s: Session, _: Event) -> Session:
-    return replace(s, freeing=s.freeing or s.outcome, outcome="", result={}, booked_minor=None)
-
-
-def not_freed(s: Session, e: Event) -> Session:
-    """A definite no: it stays listed as it was."""
-    return replace(
-        _outcome(s, s.freeing, s.refusal), why=e.text("text") or e.text("why"), result={}
-    )
-
-
-def freed(s: Session, e: Event) -> Session:
-    s = evidence(s, e) if "result" in e.data else s
-    s = replace(s, freed=True, booked_minor=None)
-    return replace(
-        _outcome(s, s.freeing, s.refusal), why="the hold was freed by a technician's order"
-    )
+    return replace(outcome_of(s, "away", s.refusal), why=e.text("why"))

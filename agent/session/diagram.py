@@ -54,6 +54,13 @@ PICTURES: tuple[tuple[str, str, Sequence[Row]], ...] = (
 )
 
 
+SET_ASIDE = f"""\
+## Set aside
+
+A session that was salvaged from a damaged ledger, or that this version's table does not lead to its stored
+state, is listed and left alone. `{E.CLOSED_UNREAD}`, the word of a person, leads it from any state to
+`{S.CLOSED}`; nothing is sent.
+"""
 _ORDER = {state: n for n, state in enumerate(S)}
 
 
@@ -156,6 +163,7 @@ def document() -> str:
     parts = [INTRODUCTION, "## States\n", states(), ""]
     for title, line, rows in PICTURES:
         parts += [f"## {title}\n", f"{line}\n", picture(rows), ""]
+    parts += [SET_ASIDE]
     parts += ["## Guards\n", guards(), ""]
     parts += ["## Every row that moves a session\n"]
     parts += [

@@ -54,8 +54,11 @@ class E(StrEnum):
     AWAY = "away"  # why: another terminal is connected than the one that has the hold
     FREE = "free"  # who: a technician orders the hold to be freed; it is never charged afterwards
     CLOSED_BY_HAND = (
-        "closed_by_hand"  # how (paid, written_off), note: a person takes it off the list
+        "closed_by_hand"  # how (paid, written_off), note, by?: a person takes it off the list
     )
+    # how, note, by, aside (salvaged, not_reproduced), stored (its state), hold, held_minor?, currency,
+    # seq of its record: the same of a session that the station could not go on with
+    CLOSED_UNREAD = "closed_unread"
     RESTARTED = "restarted"  # resume
 
 

@@ -60,7 +60,8 @@ def session_record(s: Session) -> dict[str, object]:
 def settlement_record(s: Session) -> dict[str, object]:
     """How the hold ended, or that it was refused, or that nobody knows yet, or what a person says."""
     return _common(s) | {
-        "refers_seq": s.record_seq,
+        # A salvaged session's own record stands in the chain before this one.
+        "refers_seq": None if s.aside == "salvaged" else s.record_seq,
         "outcome": s.payment or "unknown",
         "held_minor": s.held_minor or 0,
         "captured_minor": s.captured_minor,
@@ -69,6 +70,8 @@ def settlement_record(s: Session) -> dict[str, object]:
         "owed_minor": s.owed_minor,
         "waived_minor": s.waived_minor,
         "closed_minor": s.closed_minor,
+        "closed_by": s.closed_by,
+        "set_aside": s.aside,
         "freed_by_order": s.freed,
         "hold": dict(s.hold),
         "result": dict(s.result),

@@ -81,6 +81,8 @@ class Session:
     # a person's word on what stood open (closed_by_hand), and how much that was
     closed_as: str = ""
     closed_minor: int = 0
+    closed_by: str = ""
+    aside: str = ""  # why the station could not go on with it: salvaged, not_reproduced
 
     @property
     def energy_wh(self) -> int:

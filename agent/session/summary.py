@@ -41,6 +41,8 @@ def summary(s: Session) -> dict[str, object]:
         "owed_minor": s.owed_minor,
         "waived_minor": s.waived_minor,
         "closed_minor": s.closed_minor,
+        "closed_by": s.closed_by,
+        "aside": s.aside,
         "increments": s.raises,
         "payment": s.payment or _PAYMENT_WORD.get(s.state, "held"),
         "limits": binding(s),

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from transitions import EventData, Machine, MachineError
 
-from agent.session import acts, limits, raises
+from agent.session import acts, limits, listed, raises
 from agent.session.events import E, Event
 from agent.session.session import Session, accounted
 from agent.session.states import BEFORE_ENERGY, OWED, Effect, S
@@ -145,10 +145,10 @@ SETTLEMENT: tuple[Row, ...] = (
     Row(E.CONFIRMED, S.CAPTURE_UNCLEAR, S.SETTLED, acts.captured),
     Row(E.VANISHED, S.CAPTURE_UNCLEAR, S.UNRESOLVED, acts.vanished),
     # release
-    Row(E.SETTLED, S.RELEASING, S.UNRESOLVED, acts.freed, acts.freed_and_owed),
-    Row(E.NOT_SENT, S.RELEASING, S.UNRESOLVED, acts.not_freed, acts.is_freeing),
-    Row(E.REFUSED, S.RELEASING, S.UNRESOLVED, acts.not_freed, acts.is_freeing),
-    Row(E.CONFIRMED, S.RELEASE_UNCLEAR, S.UNRESOLVED, acts.freed, acts.freed_and_owed),
+    Row(E.SETTLED, S.RELEASING, S.UNRESOLVED, listed.freed, acts.freed_and_owed),
+    Row(E.NOT_SENT, S.RELEASING, S.UNRESOLVED, listed.not_freed, acts.is_freeing),
+    Row(E.REFUSED, S.RELEASING, S.UNRESOLVED, listed.not_freed, acts.is_freeing),
+    Row(E.CONFIRMED, S.RELEASE_UNCLEAR, S.UNRESOLVED, listed.freed, acts.freed_and_owed),
     Row(E.SETTLED, S.RELEASING, S.SETTLED, acts.released),
     Row(E.NOT_SENT, S.RELEASING, S.RELEASE_UNCLEAR, acts.explain, acts.contradicted),
     Row(E.NOT_SENT, S.RELEASING, S.RELEASE_DUE, acts.not_executed),
@@ -182,11 +182,19 @@ LISTED: tuple[Row, ...] = (
     ),
     Row(E.AWAY, S.CAPTURE_UNCLEAR, S.UNRESOLVED, acts.vanished),
     Row(E.AWAY, S.RELEASE_UNCLEAR, S.UNRESOLVED, acts.vanished),
-    Row(E.FOREIGN, S.NEW, S.UNRESOLVED, acts.foreign),
+    Row(E.FOREIGN, S.NEW, S.UNRESOLVED, listed.foreign),
     Row(E.CANCELLED, S.UNRESOLVED, S.RELEASING, acts.cancelled, acts.is_foreign),
-    Row(E.FREE, S.UNRESOLVED, S.RELEASING, acts.free, acts.may_free),
-    Row(E.VANISHED, S.UNRESOLVED, S.SETTLED, acts.foreign_gone, acts.foreign_and_recorded),
-    Row(E.CLOSED_BY_HAND, S.UNRESOLVED, S.SETTLED, acts.closed_by_hand, acts.is_recorded),
+    Row(E.FREE, S.UNRESOLVED, S.RELEASING, listed.free, acts.may_free),
+    Row(E.VANISHED, S.UNRESOLVED, S.SETTLED, listed.foreign_gone, acts.foreign_and_recorded),
+    Row(E.CLOSED_BY_HAND, S.UNRESOLVED, S.SETTLED, listed.closed_by_hand, acts.is_recorded),
+)
+
+# What the station could not go on with: salvaged from a damaged ledger, or of another version's table. What
+# is folded of it may stand anywhere; only a person ends it, and nothing is sent.
+SET_ASIDE: tuple[Row, ...] = tuple(
+    Row(E.CLOSED_UNREAD, state, S.CLOSED, listed.closed_unread)
+    for state in S
+    if state is not S.CLOSED
 )
 
 # States that survive a restart as they are: the same effect is owed again.
@@ -210,6 +218,7 @@ TABLE: tuple[Row, ...] = (
     *LIMITS,
     *SETTLEMENT,
     *LISTED,
+    *SET_ASIDE,
     *_stay(E.RESTARTED, _KEPT),
 )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from agent.ledger import EventRow, Ledger, RecordRow
 from agent.session import FINAL, TABLE_VERSION, E, Event, S, Session, step
 from agent.session.records import settlement_record
+from agent.station import aside
 from agent.station.queries import session_of
 from agent.trust import card_like
 from agent.trust.chain import seal
@@ -14,14 +15,15 @@ from agent.values import Stamp
 
 WORDS = ("paid", "written_off")
 NOTE_MOST = 200
+BY_MOST = 64
 
 
 class NotClosed(Exception):
     """Nothing was changed. The text has its id."""
 
 
-def data(how: str, note: str) -> dict[str, object]:
-    """The data of the event. Raises NotClosed."""
+def data(how: str, note: str, by: str = "") -> dict[str, object]:
+    """The data of the event; `by`: the user that gave the command. Raises NotClosed."""
     if how not in WORDS:
         raise NotClosed(f"STA-044: {how!r}; expected one of {', '.join(WORDS)}")
     if not note.strip() or len(note) > NOTE_MOST or not note.isprintable():
@@ -30,7 +32,9 @@ def data(how: str, note: str) -> dict[str, object]:
         raise NotClosed(
             "STA-044: the note has digits like a card number; it would be kept for years"
         )
-    return {"how": how, "note": note.strip()}
+    if len(by) > BY_MOST or not by.isprintable() or card_like.in_text(by):
+        raise NotClosed(f"STA-044: {by!r} is no user's name")
+    return {"how": how, "note": note.strip(), "by": by}
 
 
 def may_close(session: Session) -> None:
@@ -56,6 +60,9 @@ def close(
     ledger: Ledger, key: RecordKey, session_id: str, event_data: dict[str, object], now: Stamp
 ) -> Session:
     """On the ledger of a stopped station. Raises NotClosed and LedgerError."""
+    alone = aside.close(ledger, key, session_id, event_data, now)
+    if alone is not None:
+        return alone
     known = session_of(ledger, session_id)
     if known is None:
         raise NotClosed(

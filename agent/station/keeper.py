@@ -48,11 +48,23 @@ def event_of(row: EventRow) -> Event:
 
 
 def refold(session_id: str, rows: Sequence[EventRow]) -> Session | None:
-    """The session its stored events make; None when this version cannot read one of them."""
+    """The session its stored events make; None when this version cannot read one of them. Where a person
+    has ended it all the same, what can be read, and his word."""
     try:
         return fold(session_id, [event_of(row) for row in rows])
     except (ValueError, TypeError, KeyError):
-        return None
+        ended = bool(rows) and rows[-1].name == E.CLOSED_UNREAD
+        return readable(Session(session_id), rows) if ended else None
+
+
+def readable(session: Session, rows: Sequence[EventRow]) -> Session:
+    """As much of it as can be read: events that are lost or not known are passed over."""
+    for row in rows:
+        try:
+            session = step(session, event_of(row)).session
+        except (ValueError, TypeError, KeyError):
+            continue
+    return session
 
 
 class Keeper:
@@ -116,6 +128,21 @@ class Keeper:
             terminal=row.terminal,
             state=row.state,
             effect="listed; its hold is left alone",
+        )
+
+    def closed_aside(self, session: Session) -> None:
+        """A person took it off the list. Its hold stays explained, so that it is not called nobody's."""
+        self.set_aside.pop(session.id, None)
+        self._closed.append(session)
+        self._log(
+            "session_closed_by_hand",
+            level="warning",
+            session=session.id,
+            aside=session.aside,
+            how=session.closed_as,
+            by=session.closed_by,
+            receipt=session.hold.get("receipt"),
+            effect="off the list; nothing was sent to the terminal",
         )
 
     def watch(self, watcher: Callable[[Session], None]) -> None:

@@ -109,7 +109,7 @@ class Matching:
     def _known(self, terminal_id: str | None) -> list[Session]:
         """What can explain a hold here: also a session that was begun when this terminal had another name
         in the configuration, and what a person took off the list although it is still open."""
-        closed = [s for s in self._keeper.closed_at(self.id) if s.outcome == "foreign"]
+        closed = [s for s in self._keeper.closed_at(self.id) if s.outcome == "foreign" or s.aside]
         open_ = [
             s
             for s in self._keeper.sessions.values()

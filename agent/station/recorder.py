@@ -7,9 +7,11 @@ import asyncio
 from agent.ledger import AsyncLedger, RecordRow
 from agent.session import E, Effect, Session
 from agent.session.records import session_record, settlement_record
+from agent.station import aside
 from agent.station.keeper import Keeper
 from agent.trust.chain import Sealed, seal
 from agent.trust.keys import RecordKey
+from agent.values import Stamp
 
 
 class Recorder:
@@ -29,6 +31,15 @@ class Recorder:
             sealed = await self._sealed(session, effect)
             row = RecordRow.of(sealed, session_id)
             await self._keeper.tell(session_id, E.RECORDED, {"seq": sealed.seq}, record=row)
+
+    async def close_aside(
+        self, session_id: str, word: dict[str, object], now: Stamp
+    ) -> Session | None:
+        """A person takes a session off the list that the station left alone; see aside.close."""
+        async with self._turn:
+            return await self._ledger.use(
+                lambda ledger: aside.close(ledger, self._key, session_id, word, now)
+            )
 
     async def _sealed(self, session: Session, effect: Effect) -> Sealed:
         kind = "session" if effect is Effect.RECORD_SESSION else "settlement"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent.session import E, Event, S, energy_allowed
 from agent.session.limits import KINDS, TAKES_LIMITS, asked, binding, changes
 from agent.session.summary import summary
-from agent.station import by_hand, queries
+from agent.station import aside, by_hand, queries
 from agent.station.control import ControlRefused, Handler
 from agent.station.desk import NOT_YET
 from agent.station.terminal_requests import TerminalRequests
@@ -70,6 +70,7 @@ class Requests:
             **await station.ledger.use(lambda ledger: queries.open_money(ledger, now)),
             "ends_of_day": await station.ledger.use(queries.ends_of_day),
             "set_aside": dict(station.keeper.set_aside),
+            "aside": await station.ledger.use(aside.listed),
             "stuck": station.progress.stuck(),
         }
 
@@ -143,7 +144,8 @@ class Requests:
         """Take a session off the list of what stands open, as a person says."""
         keeper, session_id = self._station.keeper, str(request["id"])
         try:
-            data = by_hand.data(str(request["how"]), str(request["note"]))
+            by = str(request.get("by", ""))
+            data = by_hand.data(str(request["how"]), str(request["note"]), by)
             session = keeper.sessions.get(session_id)
             if session is not None:
                 by_hand.may_close(session)
@@ -154,9 +156,11 @@ class Requests:
         except by_hand.NotClosed as error:
             raise ControlRefused(str(error)) from None
         if session_id in keeper.set_aside:
-            raise ControlRefused(
-                f"STA-044: session {session_id} is set aside; see STA-002 and LED-018"
-            )
+            now = self._station.clock.stamp()
+            alone = await self._station.recorder.close_aside(session_id, data, now)
+            if alone is not None:
+                keeper.closed_aside(alone)
+                return summary(alone)
         found = await self.session(request)
         raise ControlRefused(
             f"STA-044: session {session_id} is {found['state']}; nothing stands open"
@@ -166,6 +170,11 @@ class Requests:
         """A technician's order: free the hold of a listed session. What it was for is still owed."""
         station, session_id = self._station, str(request["id"])
         session = station.keeper.sessions.get(session_id)
+        if session_id in station.keeper.set_aside:
+            raise ControlRefused(
+                f"STA-045: session {session_id} is set aside, and nothing is sent for it; end its hold at"
+                " the terminal or the acquirer, then take it off the list: `voltill sessions close`"
+            )
         if session is None:
             raise _no_session(session_id)
         desk = station.parts.desks.get(session.terminal)

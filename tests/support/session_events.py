@@ -83,6 +83,10 @@ DATA: dict[E, dict[str, Any]] = {
     E.AWAY: {"why": "the hold was made at terminal 52523535, this is terminal 99999999"},
     E.FREE: {"who": "a technician"},
     E.CLOSED_BY_HAND: {"how": "paid", "note": "paid by transfer"},
+    E.CLOSED_UNREAD: {
+        **{"how": "written_off", "note": "ended at the terminal", "by": "jana", "aside": "salvaged"},
+        **{"stored": "charging", "hold": HOLD, "held_minor": 5000, "currency": "EUR", "seq": 4},
+    },
     E.RESTARTED: {"resume": False},
 }
 

@@ -14,7 +14,10 @@ from agent.session.acts import usage_at
 from agent.session.raises import owed_now
 from agent.session.table import TABLE
 
-KNOWN: dict[S, list[E]] = {s: sorted({r.event for r in TABLE if r.source is s}) for s in S}
+# Every state knows the word of a person on what was set aside; with it most sessions would end early.
+KNOWN: dict[S, list[E]] = {
+    s: sorted({r.event for r in TABLE if r.source is s} - {E.CLOSED_UNREAD}) for s in S
+}
 ALL = sorted(E)
 # Without these a random session ends at the terminal, and nothing behind it is ever tried.
 ONWARD: dict[S, tuple[E, ...]] = {

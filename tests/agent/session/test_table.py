@@ -155,6 +155,10 @@ MATRIX: dict[str, dict[str, str]] = {
     },
     "closed": {},
 }
+# A person's word on a session that was set aside ends it wherever its fold stands.
+for _state, _cell in MATRIX.items():
+    if _state != "closed":
+        _cell["closed_unread"] = "closed"
 # Raising the hold runs beside these states.
 TOLD_OF_A_RAISE = (
     "raise_approved",

@@ -1,0 +1,116 @@
+"""Sessions that are listed and left alone: salvaged from a damaged ledger, so that their last steps may be
+lost, or stored in a state that this version's table does not lead to. Nothing is charged, released or sent
+for them. A person looks at the hold and takes the session off the list; an event and a signed record say who,
+and what was known of the hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent.ledger import EventRow, Ledger, RecordRow, SessionRow
+from agent.session import FINAL, TABLE_VERSION, E, Event, S, Session, step
+from agent.session.records import iso_utc, settlement_record
+from agent.station.keeper import readable, refold
+from agent.trust.chain import seal
+from agent.trust.keys import RecordKey
+from agent.values import Stamp
+
+SALVAGED, NOT_REPRODUCED = "salvaged", "not_reproduced"
+LISTED_MAX = 1_000  # as many as a station loads
+
+
+def why(row: SessionRow, events: Sequence[EventRow]) -> str:
+    """SALVAGED, NOT_REPRODUCED, or empty where the station goes on with it by itself, or it has ended."""
+    if not row.open:
+        return ""
+    if row.salvaged:
+        return SALVAGED
+    session = refold(row.id, events)
+    return "" if session is not None and session.state == row.state else NOT_REPRODUCED
+
+
+def _folded(row: SessionRow, events: Sequence[EventRow]) -> Session:
+    return readable(Session(row.id, evse=row.evse, terminal=row.terminal), events)
+
+
+def hold_of(session: Session, events: Sequence[EventRow]) -> dict[str, Any]:
+    """hold, held_minor and currency: by the session, else as the events that are left name them."""
+    hold, held, currency = dict(session.hold), session.held_minor, session.currency
+    for event in events:
+        data = event.data
+        if not hold and isinstance(data.get("hold"), Mapping):
+            hold = dict(data["hold"])  # type: ignore[arg-type]  # just looked
+        amount = data.get("approved_minor")
+        if held is None and isinstance(amount, int) and not isinstance(amount, bool):
+            held = amount
+        if not currency and isinstance(data.get("currency"), str):
+            currency = str(data["currency"])
+    return {"hold": hold, "held_minor": held, "currency": currency}
+
+
+def listed(ledger: Ledger) -> list[dict[str, Any]]:
+    """Every session that is left alone, with what is known of its hold."""
+    found = []
+    for row in ledger.sessions(open_only=True, limit=LISTED_MAX):
+        events = ledger.events(row.id)
+        reason = why(row, events)
+        if reason:
+            session = _folded(row, events)
+            found.append(
+                {
+                    "id": row.id,
+                    "aside": reason,
+                    "state": row.state,
+                    "evse": row.evse,
+                    "terminal": row.terminal,
+                    "started": iso_utc(row.started),
+                    "updated": iso_utc(row.updated),
+                    **hold_of(session, events),
+                }
+            )
+    return found
+
+
+def close(
+    ledger: Ledger, key: RecordKey, session_id: str, word: Mapping[str, Any], now: Stamp
+) -> Session | None:
+    """Take it off the list, event and record in one commit; `word` is by_hand.data's. None when it is not
+    one of these. Raises LedgerError. Nobody else may seal a record at the same time."""
+    row = ledger.session(session_id)
+    events = [] if row is None else ledger.events(session_id)
+    reason = "" if row is None else why(row, events)
+    if row is None or not reason:
+        return None
+    before = _folded(row, events)
+    head = ledger.head()
+    data = {
+        **word,
+        "aside": reason,
+        "stored": row.state,
+        **hold_of(before, events),
+        "seq": head.seq + 1,
+    }
+    event = Event(E.CLOSED_UNREAD, now, data)
+    after = step(before, event).session
+    assert after.state in FINAL and after.state is S.CLOSED
+    sealed = seal(
+        key,
+        chain=head.chain,
+        seq=head.seq + 1,
+        prev=head.hash,
+        type="settlement",
+        station=ledger.station,
+        stamp=now,
+        body=settlement_record(after),
+    )
+    ledger.append(
+        EventRow(
+            row.id, row.last_n + 1, str(event.name), data, str(after.state), TABLE_VERSION, now
+        ),
+        evse=row.evse,
+        terminal=row.terminal,
+        open=False,
+        record=RecordRow.of(sealed, row.id),
+    )
+    return after
