@@ -141,6 +141,11 @@ class Entry:
         self.problem(key, f"expected {wanted}")
         return None
 
+    def word(self, key: str) -> str | None:
+        """What stands at `key`, if it is one word; notes nothing."""
+        node = self._items.get(key)
+        return str(node.value) if isinstance(node, yaml.ScalarNode) else None
+
     def text(self, key: str) -> str | None:
         """Non-empty text, as written. A bare number or `NO` is refused: it must be quoted."""
         node = self._scalar(key, "text")

@@ -17,6 +17,7 @@ class ReadingState(StrEnum):
     ROLLBACK = "rollback"
     JUMP = "jump"
     WRONG_SERIAL = "wrong_serial"
+    WRONG_MODEL = "wrong_model"  # its identity registers name another model than the configuration
 
 
 @dataclass(frozen=True, slots=True)

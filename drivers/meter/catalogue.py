@@ -1,27 +1,9 @@
 """Model files: what a meter is asked and how its registers read. One YAML file per model.
 
-The form (`format: voltill-meter-1`), all keys required unless said otherwise, others refused:
-
-    id              the file's own name
-    vendor, models  for people;  phases: 1 or 3
-    line            factory setting: baud, framing, unit; other_baud (optional): what it can be set to
-    timing          min_gap_ms: pause from its reply to the next request to it
-                    turnaround_ms: how long its reply is waited for, wire time apart
-                    longest_reply_ms: how late a reply may still begin (the quarantine after a timeout)
-    word_order      big (most significant word first) or little
-    max_registers   most registers it gives in one request
-    blocks          name -> function (3 or 4), address (on the wire, from zero), count. One block is one
-                    request: "billing" is needed, "serial" only where there is a serial number
-    values          name -> block, address, type (u16 i16 u32 i32 u64 i64 f32), scale (exact decimal text),
-                    unit (Wh kWh MWh W kW), min and max (decimal text, in `unit`), not_available (marks:
-                    nan, all_ones, zero, or a raw number in hex as text). energy_import and power are
-                    needed. serial_number has no scale, unit, min, max; its type may be ascii with
-                    `registers`
-    together        groups of values that are wrong unless read in one request; each must share a block
-    confidence      name -> high (two independent sources agree), medium (one), low (check on the device)
-    gotchas         texts;  sources: where it is from
-
-A technician's own folder is looked at first, so a file there can correct a shipped one.
+The form is `voltill-meter-1`, described key by key in docs/meters.md. A technician's own file has the same
+form: in the folder of the meter's option `models_dir`, else in /etc/voltill/meters. His folder is looked at
+before the shipped files, so a file there can correct one of them. A wrong file is refused with every
+mistake it has, each with file, line and reason; nothing of it is used.
 """
 
 from __future__ import annotations
@@ -29,37 +11,44 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from fractions import Fraction
 from pathlib import Path
 
+from drivers.meter.catalogue_values import Marks, Values, read_identity, read_values
+from drivers.meter.model import Block, Mark, Model, Part, Text, Value
 from drivers.meter.timing import DeviceTiming
-from drivers.meter.values import MARKS, TYPES, UNITS, WordOrder
+from drivers.meter.values import WordOrder
 from drivers.yaml_nodes import Entry, Problem, read_document
 
-SHIPPED = Path(__file__).with_name("models")
-FORMAT = "voltill-meter-1"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
-_BASE_OF = {"energy_import": "Wh", "power": "W"}
-_CONFIDENCES = ("high", "medium", "low")
-_TOP_KEYS = [
-    "format",
-    "id",
-    "vendor",
-    "models",
-    "phases",
-    "line",
-    "timing",
-    "word_order",
-    "max_registers",
-    "blocks",
-    "values",
-    "together",
-    "confidence",
-    "gotchas",
-    "sources",
+__all__ = [
+    "OWN",
+    "SHIPPED",
+    "Block",
+    "Mark",
+    "Model",
+    "ModelError",
+    "Part",
+    "Text",
+    "Value",
+    "find_model",
+    "known_models",
+    "load_all",
+    "load_file",
+    "load_model",
 ]
+
+SHIPPED = Path(__file__).with_name("models")
+OWN = Path("/etc/voltill/meters")  # beside the station's configuration
+FORMAT = "voltill-meter-1"
+# More files than any folder of models has: a wrong path such as / must not be read for minutes.
+FILES_MOST = 500
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
+_CONFIDENCES = ("high", "medium", "low")
+_NEEDED = (
+    "format", "id", "vendor", "models", "phases", "signing", "line", "timing", "word_order",
+    "max_registers", "blocks", "values", "together", "confidence", "gotchas", "sources",
+)  # fmt: skip
+_TOP_KEYS = [*_NEEDED, "identity"]
+_UNKNOWN = "unknown"
 
 
 class ModelError(ValueError):
@@ -72,92 +61,56 @@ class ModelError(ValueError):
         self.problems = [] if isinstance(problems, str) else problems
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One request: function 3 or 4, wire address, registers."""
-
-    function: int
-    address: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A number in a block: `at` registers behind its start. `factor` takes the raw number to the base
-    unit (Wh or W); `low` and `high` bound it there."""
-
-    block: str
-    at: int
-    type: str
-    not_available: tuple[str, ...]
-    factor: Fraction
-    low: Fraction
-    high: Fraction
-
-    @property
-    def registers(self) -> int:
-        return TYPES[self.type][0]
-
-
-@dataclass(frozen=True, slots=True)
-class SerialNumber:
-    """Where the serial number is: `type` u16, u32, u64 or ascii over `registers`."""
-
-    block: str
-    at: int
-    type: str
-    registers: int
-    not_available: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    id: str
-    vendor: str
-    models: tuple[str, ...]
-    phases: int
-    baud: int
-    framing: str
-    unit: int
-    timing: DeviceTiming
-    word_order: WordOrder
-    blocks: Mapping[str, Block]
-    energy_import: Value
-    power: Value
-    serial_number: SerialNumber | None
-    gotchas: tuple[str, ...]
-    path: Path
-
-
 def known_models(models_dir: Path | None = None) -> list[str]:
     """Names of all models there are files for."""
-    folders = [folder for folder in (models_dir, SHIPPED) if folder is not None and folder.is_dir()]
-    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    return sorted(_files(models_dir))
 
 
 def load_model(name: str, models_dir: Path | None = None) -> Model:
-    """The model called `name`, from `models_dir` or from those shipped. Raises ModelError."""
+    """The model called `name`, from `models_dir`, OWN, or those shipped. Raises ModelError."""
     if models_dir is not None and not models_dir.is_dir():
         raise ModelError("MTR-008", f"models_dir {models_dir} is not a folder")
-    for folder in (models_dir, SHIPPED):
-        if folder is None or not _NAME.fullmatch(name):
-            continue
-        path = folder / f"{name}.yaml"
-        if path.is_file():
-            return load_file(path)
-    known = known_models(models_dir)
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]}?" if close else f"expected one of: {', '.join(known)}"
+    files = _files(models_dir)
+    if _NAME.fullmatch(name) and name in files:
+        return load_file(files[name])
+    close = difflib.get_close_matches(name, files, 1)
+    hint = f"did you mean {close[0]}?" if close else f"expected one of: {', '.join(sorted(files))}"
     raise ModelError("MTR-008", f"meter model {name!r} is not known; {hint}")
+
+
+def find_model(name: str, models_dir: Path | None = None) -> Model:
+    """As `load_model`; here a name with a slash, or ending in .yaml, is the path of a file."""
+    is_path = "/" in name or name.endswith(".yaml")
+    return load_file(Path(name)) if is_path else load_model(name, models_dir)
+
+
+def load_all(models_dir: Path | None = None) -> tuple[dict[str, Model], list[ModelError]]:
+    """Every model there is, and what is wrong with the files that could not be read."""
+    found: dict[str, Model] = {}
+    wrong: list[ModelError] = []
+    for name, path in sorted(_files(models_dir).items()):
+        try:
+            found[name] = load_file(path)
+        except ModelError as error:
+            wrong.append(error)
+    return found, wrong
+
+
+def _files(models_dir: Path | None) -> dict[str, Path]:
+    """File by name; the first folder that has a name wins."""
+    found: dict[str, Path] = {}
+    for folder in (models_dir, OWN, SHIPPED):
+        if folder is not None and folder.is_dir():
+            for path in sorted(folder.glob("*.yaml"))[:FILES_MOST]:
+                found.setdefault(path.stem, path)
+    return found
 
 
 def load_file(path: Path) -> Model:
     """The model in this file. Raises ModelError with every problem, each with file, line and reason."""
     problems: list[Problem] = []
     top = read_document(path, problems)
-    if top is None:
-        raise ModelError("MTR-009", problems)
-    model = _model(top, path)
+    model = None if top is None else _model(top, path)
     if model is None or problems:
         raise ModelError("MTR-009", sorted(problems, key=lambda problem: problem.line))
     return model
@@ -174,36 +127,44 @@ def _model(top: Entry, path: Path) -> Model | None:
         top.problem("id", f"{name!r}: expected the file's name, {path.stem!r} (a-z, 0-9, _)")
     vendor, models = top.text("vendor"), top.texts("models")
     phases = top.integer("phases", 1, 3)
+    signing = top.choice("signing", ("none", "ocmf"))
     line, timing = _line(top), _timing(top)
     order = top.choice("word_order", tuple(WordOrder))
     most = top.integer("max_registers", 1, 125)
     blocks = _blocks(top, most or 125)
-    energy = _value(top, "energy_import", blocks)
-    power = _value(top, "power", blocks)
-    serial = _serial(top, blocks)
+    marks = Marks(blocks, WordOrder(order) if order else WordOrder.BIG)
+    values = read_values(top, marks)
+    confidence = _confidence(top, values)
+    identity = read_identity(top, marks, confidence)
     _together(top)
-    _confidence(top)
+    _unused(top, values, identity, blocks)
     gotchas = top.texts("gotchas", may_be_empty=True)
-    top.texts("sources")
-    if None in (name, vendor, models, phases, line, timing, order, energy, power, gotchas):
+    sources = top.texts("sources")
+    if None in (name, vendor, models, phases, signing, line, timing, order, gotchas, sources):
         return None
-    assert name and vendor and models and phases and line and timing and order
-    assert energy is not None and power is not None and gotchas is not None
+    if not {"energy_import", "power"} <= values.numbers.keys():
+        return None
+    assert name and vendor and models and phases and signing and line and timing and order
+    assert gotchas is not None and sources is not None
     return Model(
-        name, vendor, models, phases, *line, timing, WordOrder(order), blocks, energy, power, serial,
-        gotchas, path,
+        name, vendor, models, phases, *line, timing, WordOrder(order), signing, blocks, values.numbers,
+        values.texts, identity, confidence, gotchas, sources, path,
     )  # fmt: skip
 
 
-def _line(top: Entry) -> tuple[int, str, int] | None:
+def _line(top: Entry) -> tuple[int | None, str | None, int | None] | None:
+    """Factory settings; None inside for what is not known."""
     line = top.mapping("line")
     if line is None:
         return None
     line.only(["baud", "framing", "unit", "other_baud"])
-    baud, unit = line.integer("baud", 300, 1_000_000), line.integer("unit", 1, 247)
-    framing = line.choice("framing", ("8N1", "8E1", "8O1", "8N2"))
-    if baud is None or unit is None or framing is None:
-        return None
+    open_ = [key for key in ("baud", "framing", "unit") if line.word(key) == _UNKNOWN]
+    baud = None if "baud" in open_ else line.integer("baud", 300, 1_000_000)
+    unit = None if "unit" in open_ else line.integer("unit", 1, 247)
+    framing = None if "framing" in open_ else line.choice("framing", ("8N1", "8E1", "8O1", "8N2"))
+    for rate in line.texts("other_baud") or () if "other_baud" in line.names else ():
+        if not rate.isdecimal() or not 300 <= int(rate) <= 1_000_000:
+            line.problem("other_baud", f"{rate!r}: expected whole numbers from 300 to 1000000")
     return baud, framing, unit
 
 
@@ -242,99 +203,18 @@ def _blocks(top: Entry, most: int) -> dict[str, Block]:
     return found
 
 
-def _place(value: Entry, blocks: Mapping[str, Block], registers: int) -> tuple[str, int] | None:
-    """Block and offset of a value, which must lie inside."""
-    name, address = value.text("block"), value.integer("address", 0, 0xFFFF)
-    if name is None or address is None:
-        return None
-    if name not in blocks:
-        value.problem("block", f"{name!r}: expected one of {', '.join(blocks) or 'no blocks'}")
-        return None
-    block = blocks[name]
-    last = block.address + block.count - 1
-    if not block.address <= address <= last - registers + 1:
-        value.problem(
-            "address",
-            f"{address:#06x} with {registers} registers is outside block {name} "
-            f"({block.address:#06x} to {last:#06x})",
-        )
-        return None
-    return name, address - block.address
-
-
-def _marks(value: Entry) -> tuple[str, ...]:
-    marks = value.texts("not_available", may_be_empty=True) or ()
-    for mark in marks:
-        if mark not in MARKS and not re.fullmatch(r"0x[0-9A-Fa-f]{1,16}", mark):
-            expected = ", ".join(MARKS)
-            value.problem("not_available", f"{mark!r}: expected {expected} or a number as 0x..")
-    return marks
-
-
-def _decimal(value: Entry, key: str) -> Fraction | None:
-    text = value.text(key)
-    if text is None:
-        return None
-    try:
-        number = Decimal(text)
-        if not number.is_finite() or abs(number.adjusted()) > 30:
-            raise InvalidOperation
-        return Fraction(number)
-    except InvalidOperation:
-        value.problem(key, f'{text!r}: expected a decimal number as text, such as "0.1"')
-        return None
-
-
-def _value(top: Entry, name: str, blocks: Mapping[str, Block]) -> Value | None:
-    values = top.mapping("values")
-    if values is None:
-        return None
-    values.only(["energy_import", "power", "serial_number"])
-    value = values.mapping(name)
-    if value is None:
-        return None
-    value.only(["block", "address", "type", "scale", "unit", "not_available", "min", "max"])
-    kind = value.choice("type", tuple(TYPES))
-    place = _place(value, blocks, TYPES[kind][0] if kind else 1)
-    units = tuple(unit for unit, (base, _) in UNITS.items() if base == _BASE_OF[name])
-    unit, marks = value.choice("unit", units), _marks(value)
-    scale, low, high = (_decimal(value, key) for key in ("scale", "min", "max"))
-    if (
-        place is None
-        or kind is None
-        or unit is None
-        or scale is None
-        or low is None
-        or high is None
-    ):
-        return None
-    if place[0] != "billing":
-        value.problem("block", f"{name} is read for billing, so its block must be billing")
-    if scale <= 0:
-        value.problem("scale", "expected more than 0")
-    if low >= high:
-        value.problem("min", "expected less than max")
-    base = UNITS[unit][1]
-    return Value(*place, kind, marks, scale * base, low * base, high * base)
-
-
-def _serial(top: Entry, blocks: Mapping[str, Block]) -> SerialNumber | None:
-    values = top.mapping("values")
-    if values is None or "serial_number" not in values.names:
-        return None
-    value = values.mapping("serial_number")
-    if value is None:
-        return None
-    value.only(["block", "address", "type", "registers", "not_available"])
-    kind = value.choice("type", ("u16", "u32", "u64", "ascii"))
-    if kind is None:
-        return None
-    registers = value.integer("registers", 1, 64) if kind == "ascii" else TYPES[kind][0]
-    marks = _marks(value)
-    place = _place(value, blocks, registers or 1)
-    if place is None or registers is None:
-        return None
-    return SerialNumber(*place, kind, registers, marks)
+def _unused(
+    top: Entry, values: Values, identity: tuple[Mark, ...], blocks: Mapping[str, Block]
+) -> None:
+    """A block nobody reads is a slip of the pen."""
+    used = {value.block for value in values.numbers.values()}
+    used |= {text.block for text in values.texts.values()}
+    used |= {mark.text.block for mark in identity}
+    entries = top.mapping("blocks")
+    for name in blocks:
+        # With mistakes elsewhere it may only seem unused.
+        if entries is not None and name not in used and not values.wrong:
+            entries.problem(name, "no value is in this block")
 
 
 def _together(top: Entry) -> None:
@@ -352,8 +232,13 @@ def _together(top: Entry) -> None:
             top.problem("together", f"{names}: must be in one block, else they can be torn")
 
 
-def _confidence(top: Entry) -> None:
-    confidence = top.mapping("confidence")
-    for name in confidence.names if confidence is not None else ():
-        if confidence is not None:
-            confidence.choice(name, _CONFIDENCES)
+def _confidence(top: Entry, values: Values) -> dict[str, str]:
+    """How well each value, each mark of identity, the line and the timing are known."""
+    entries = top.mapping("confidence")
+    if entries is None:
+        return {}
+    marks = top.mapping("identity") if "identity" in top.names else None
+    wanted = ["line", "timing", *values.names, *(marks.names if marks is not None else ())]
+    entries.only(wanted)
+    found = {name: entries.choice(name, _CONFIDENCES) for name in wanted}
+    return {name: level for name, level in found.items() if level is not None}

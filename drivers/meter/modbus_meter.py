@@ -1,30 +1,32 @@
 """An energy meter on an RTU bus, after its model file. Implements `agent.ports.Meter`.
 
-What a reading stands for: energy and power come from one request, are stamped when the last byte of the
-reply was seen, and are rounded once to whole Wh and W. The first reading, and the first after any silence,
-is taken twice and the serial number is read again before: a meter that was off may answer zeros for a
-moment, or may be another meter.
+What a reading stands for: energy is stamped when the last byte of its reply was seen, and rounded once to
+whole Wh; power comes from the same reply where the model has both in one block, else from the next. The
+first reading, and the first after any silence, is taken twice, and model and serial number are read again
+before: a meter that was off may answer zeros for a moment, or may be another meter.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
-from agent.ports import DriverEnv, LineSpec, MeterIdentity, MeterSpec
+from agent.ports import DeviceUnavailable, DriverEnv, LineSpec, MeterIdentity, MeterSpec
 from agent.values import Reading, ReadingState
-from drivers.meter.catalogue import Block, Model, SerialNumber, Value, load_model
+from drivers.meter.catalogue import load_model
+from drivers.meter.claims import claim
 from drivers.meter.modbus import BusError, ExceptionReply, Function, Request
+from drivers.meter.model import Block, Mark, Model, Text, Value
 from drivers.meter.options import Options, timing_of
 from drivers.meter.plausible import UNKNOWN_RATED_POWER_W, RegisterWatch, most_rise_wh
+from drivers.meter.quantity import Number, OutOfRange, number_in, text_in
 from drivers.meter.rtu import Answer, Bus, open_bus, unavailable
 from drivers.meter.timing import DeviceTiming
-from drivers.meter.values import NotAvailable, decode, float32_step, is_marked, raw_number
+from drivers.meter.values import NotAvailable
 
+_RIGHT_MODEL = "correct `model`, or the unit number if another meter was meant"
 # Highest rated power an option may give; chargers end far below.
 _MOST_RATED_W = 10_000_000
 
@@ -58,15 +60,12 @@ def open_meter(spec: MeterSpec, bus: Bus, env: DriverEnv) -> ModbusMeter:
     options = Options(spec.options, "MTR-011", f"meter {spec.model}")
     folder = options.text("models_dir")
     rated = options.optional_integer("rated_power_w", 1, _MOST_RATED_W)
-    model = load_model(spec.model, Path(folder) if folder else None)
+    models_dir = Path(folder) if folder else None
+    model = load_model(spec.model, models_dir)
     timing = timing_of(options, model.timing)
     options.check(1 <= spec.unit <= 247, f"unit is {spec.unit}; expected 1 to 247")
     options.done()
-    return ModbusMeter(model, spec, bus, env, timing, rated)
-
-
-def _shown(number: Fraction) -> str:
-    return f"{Decimal(number.numerator) / number.denominator:.6g}"
+    return ModbusMeter(model, spec, bus, env, timing, rated, models_dir)
 
 
 async def read_once(model: str, line: LineSpec, unit: int, env: DriverEnv) -> dict[str, object]:
@@ -98,7 +97,9 @@ class ModbusMeter:
         env: DriverEnv,
         timing: DeviceTiming,
         rated_power_w: int | None,
+        models_dir: Path | None = None,
     ) -> None:
+        self._models_dir = models_dir
         self._model, self._spec, self._bus, self._env = model, spec, bus, env
         self._timing = timing
         self._watch = RegisterWatch(rated_power_w)
@@ -115,13 +116,20 @@ class ModbusMeter:
 
     async def identity(self) -> MeterIdentity:
         """Ask the meter who it is. The answer becomes what later readings are compared with, so it is
-        for the caller to compare two identities. Raises DeviceUnavailable."""
+        for the caller to compare two identities. Raises DeviceUnavailable, MTR-015 where the meter
+        claims to be of another model."""
         async with self._turn:
             try:
+                other = await self._wrong_model()
                 seen = await self._read_serial()
             except BusError as error:
                 self._heard_of = False
                 raise unavailable(error, self._who) from error
+            if other:
+                self._heard_of = False
+                raise DeviceUnavailable(
+                    "MTR-015", f"{self._who}: {other}", self._model.id, _RIGHT_MODEL
+                )
             if self._known and seen != self._serial:
                 self._watch.forget()
                 self._heard_of = False
@@ -148,6 +156,7 @@ class ModbusMeter:
 
     async def _read(self) -> Reading:
         if not self._heard_of:
+            await self._check_model()
             await self._check_serial()
             first = await self._read_registers()
             got = await self._read_registers()
@@ -173,7 +182,28 @@ class ModbusMeter:
                 second.at_ms,
             )
 
-    # --- Serial number ------------------------------------------------------------------------
+    # --- Which meter it is --------------------------------------------------------------------
+
+    async def _wrong_model(self) -> str:
+        """What the meter claims to be, if that is not this model; empty where it is, or says nothing.
+        Registers that are known from one weak source only (`sure` is false) refuse nobody."""
+        for mark in self._model.identity:
+            seen = await self._tells(mark) if mark.sure else None
+            if seen is not None and seen not in mark.expected:
+                return claim(self._model, mark, seen, self._models_dir)
+        return ""
+
+    async def _tells(self, mark: Mark) -> str | None:
+        return await self._told(mark.text)
+
+    async def _check_model(self) -> None:
+        other = await self._wrong_model()
+        if other:
+            raise _Unusable(
+                ReadingState.WRONG_MODEL,
+                f"MTR-015: {other}; expected {self._model.id}; {_RIGHT_MODEL}",
+                self._env.boot_ms(),
+            )
 
     async def _check_serial(self) -> None:
         seen = await self._read_serial()
@@ -189,27 +219,18 @@ class ModbusMeter:
         self._known, self._serial = True, seen
 
     async def _read_serial(self) -> str | None:
-        """None where the model has none, or the meter refuses to tell it."""
         place = self._model.serial_number
-        if place is None:
-            return None
+        return None if place is None else await self._told(place)
+
+    async def _told(self, text: Text) -> str | None:
+        """None where the meter has no such text, or refuses to tell it."""
         try:
-            answer = await self._ask(self._model.blocks[place.block])
+            answer = await self._ask(self._model.blocks[text.block])
         except ExceptionReply as error:
             if error.code in ExceptionReply.GATEWAY or error.code in ExceptionReply.BUSY:
                 raise
             return None
-        return self._serial_text(place, answer.values[place.at : place.at + place.registers])
-
-    def _serial_text(self, place: SerialNumber, words: Sequence[int]) -> str | None:
-        raw = raw_number(words, self._model.word_order)
-        if is_marked(raw, 16 * place.registers, place.not_available):
-            return None
-        if place.type != "ascii":
-            return str(raw)
-        # Text has no word order: its characters stand in the order of the registers.
-        text = b"".join(word.to_bytes(2, "big") for word in words).strip(b"\0 ")
-        return text.decode("ascii", "backslashreplace") or None
+        return text_in(text, answer.values)
 
     # --- Energy and power ---------------------------------------------------------------------
 
@@ -219,29 +240,25 @@ class ModbusMeter:
         return await self._bus.transact(request, timing=self._timing)
 
     async def _read_registers(self) -> _Registers:
-        answer = await self._ask(self._model.blocks["billing"])
-        energy, raw = self._value("energy", self._model.energy_import, answer)
-        power, _ = self._value("power", self._model.power, answer)
-        is_float = self._model.energy_import.type == "f32"
-        step = float32_step(raw) if is_float else Fraction(1)
-        step_wh = step * self._model.energy_import.factor
-        return _Registers(round(energy), round(power), step_wh, answer.received_ms)
+        energy_import, power = self._model.energy_import, self._model.power
+        answer = await self._ask(self._model.blocks[energy_import.block])
+        energy = self._value("energy", energy_import, answer)
+        beside = answer
+        if power.block != energy_import.block:
+            beside = await self._ask(self._model.blocks[power.block])
+        power_w = round(self._value("power", power, beside).value)
+        return _Registers(round(energy.value), power_w, energy.step, answer.received_ms)
 
-    def _value(self, name: str, value: Value, answer: Answer) -> tuple[Fraction, int]:
-        words = answer.values[value.at : value.at + value.registers]
-        raw = raw_number(words, self._model.word_order)
+    def _value(self, name: str, value: Value, answer: Answer) -> Number:
         try:
-            number = decode(raw, value.type, value.not_available) * value.factor
+            return number_in(value, answer.values)
         except NotAvailable as error:
             raise _Unusable(
                 ReadingState.NOT_AVAILABLE,
                 f"MTR-013: the meter has no value for {name} ({error})",
                 answer.received_ms,
             ) from error
-        if not value.low <= number <= value.high:
+        except OutOfRange as error:
             raise _Unusable(
-                ReadingState.OUT_OF_RANGE,
-                f"MTR-014: {name} reads {_shown(number)}; expected {value.low} to {value.high}",
-                answer.received_ms,
-            )
-        return number, raw
+                ReadingState.OUT_OF_RANGE, f"MTR-014: {name} {error}", answer.received_ms
+            ) from error

@@ -88,7 +88,7 @@ MISTAKES = [
 TOLD_ELSEWHERE = {
     "count: 20}": "energy_import:",
     "max_registers: 20": "billing: {",
-    "phases: [3": "line: {",
+    "phases: [3": "signing: none",
 }
 
 

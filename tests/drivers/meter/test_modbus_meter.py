@@ -281,7 +281,10 @@ def test_models_with_another_or_no_serial_number(
     async def main() -> None:
         text = (SHIPPED / "eastron_sdm630.yaml").read_text()
         start = text.index("  serial_number:\n")
-        text = text[:start] + line + text[text.index("\n# Read in one request") :]
+        text = text[:start] + line + text[text.index("  energy_export:") :]
+        if serial is None:
+            text = text.replace("serial_number: medium, ", "")
+            text = text.replace("  serial: {function: 3, address: 0xFC00, count: 2}\n", "")
         text = text.replace("address: 0xFC00, count: 2", "address: 0xFC00, count: 4")
         text = text.replace("id: eastron_sdm630", "id: other").replace("big", "little")
         (tmp_path / "other.yaml").write_text(text)
