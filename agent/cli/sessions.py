@@ -194,9 +194,9 @@ def close(session_id: str, how: str, note: str, config: Path, state: Path, as_js
         from agent.cli.settings_file import settings_or_exit
         from agent.session.summary import summary
         from agent.station.clock import SystemClock
-        from agent.trust.keys import RecordKey
+        from agent.station.key_source import record_key
 
-        key = RecordKey.load(settings_or_exit(config).keys.record.file)
+        key = record_key(settings_or_exit(config)).open()
         now = SystemClock().stamp()
         return summary(by_hand.close(ledger, key, session_id, data, now))
 

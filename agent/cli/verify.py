@@ -49,16 +49,17 @@ def command(
 def _own(state: Path, config: Path, trust: tuple[Path, ...]) -> Report:
     from agent.cli.settings_file import settings_or_exit
     from agent.station import queries
+    from agent.station.key_source import record_key
     from agent.trust.chain import verify_records
-    from agent.trust.keys import KeySet, RecordKey
+    from agent.trust.keys import KeySet
 
     texts = from_ledger(state, "records", queries.records)
     # What the station may no longer keep is no gap.
     partial = bool(from_ledger(state, "outbox", queries.outbox).get("forgotten"))
     if trust:
         return verify_records(texts, KeySet.load(trust), anchored=True, partial=partial)
-    key = RecordKey.load(settings_or_exit(config).keys.record.file)
-    return verify_records(texts, KeySet([key.public]), anchored=False, partial=partial)
+    key = record_key(settings_or_exit(config)).public()
+    return verify_records(texts, KeySet([key]), anchored=False, partial=partial)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from agent.settings.models import (
         Bus,
         EvsePoint,
-        SecretSource,
         Settings,
         TerminalPoint,
         Uplink,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from agent.settings.problems import Problem, SettingsRefused, Severity, errors, report
     from agent.settings.schema import json_schema, tariff_schema
     from agent.settings.secrets import Secret, SecretUnavailable, read_secret, secret_path
+    from agent.settings.section import SecretSource
 
 __all__ = [
     "Bus",
@@ -67,9 +67,10 @@ _HOME = {
         "load_station",
         "load_tariff",
     ),
-    "models": ("Bus", "EvsePoint", "SecretSource", "Settings", "TerminalPoint", "Uplink"),
+    "models": ("Bus", "EvsePoint", "Settings", "TerminalPoint", "Uplink"),
     "problems": ("Problem", "SettingsRefused", "Severity", "errors", "report"),
     "schema": ("json_schema", "tariff_schema"),
+    "section": ("SecretSource",),
     "secrets": ("Secret", "SecretUnavailable", "read_secret", "secret_path"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

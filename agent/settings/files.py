@@ -7,9 +7,11 @@ from pathlib import Path
 
 from agent.settings.codes import Kind
 from agent.settings.document import Document, Steps, dotted
-from agent.settings.models import SecretSource, Settings
+from agent.settings.key_places import KeyRef
+from agent.settings.models import Settings
 from agent.settings.problems import Problem, Severity
 from agent.settings.secrets import SecretUnavailable, open_to, read_secret
+from agent.settings.section import SecretSource
 
 _PEM = b"-----BEGIN "
 
@@ -96,9 +98,7 @@ def check_files(doc: Document, settings: Settings, starting: bool) -> list[Probl
     c = FileChecker(doc, starting)
     for i, terminal in enumerate(settings.terminals):
         c.secret(("terminals", i, "password"), terminal.password)
-    record = settings.keys.record.file
-    make = f"make it once: voltill keys new {record}"
-    c.private(("keys", "record", "file"), record, make)
+    _record_key(c, settings.keys.record)
     uplink = settings.uplink
     if uplink is None:
         return c.found
@@ -111,3 +111,26 @@ def check_files(doc: Document, settings: Settings, starting: bool) -> list[Probl
     for i, path in enumerate(uplink.trust):
         c.pem(("uplink", "trust", i), path, "a public key in PEM")
     return c.found
+
+
+def _record_key(c: FileChecker, record: KeyRef) -> None:
+    """What can be told without the device: a token may be unplugged while the file is checked."""
+    at = ("keys", "record")
+    if record.file is not None:
+        make = f"make it once: voltill keys new {record.file}"
+        c.private((*at, "file"), record.file, make)
+    elif record.pkcs11 is not None:
+        module = record.pkcs11.module
+        if not module.is_file():
+            expected = (
+                "expected the token's PKCS#11 library, such as /usr/lib/softhsm/libsofthsm2.so"
+            )
+            c.add(Kind.FILE_MISSING, (*at, "pkcs11", "module"), f"{module}: no such file", expected)
+        if record.pkcs11.pin is not None:
+            c.secret((*at, "pkcs11", "pin"), record.pkcs11.pin)
+    elif record.tpm is not None:
+        if record.tpm.file is not None:
+            make = "make it once: voltill keys create --config FILE"
+            c.private((*at, "tpm", "file"), record.tpm.file, make)
+        if record.tpm.pin is not None:
+            c.secret((*at, "tpm", "pin"), record.tpm.pin)

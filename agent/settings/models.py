@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from agent.ports import LineSpec
 from agent.settings.fields import (
@@ -26,9 +26,10 @@ from agent.settings.fields import (
     TimeOfDay,
     TimeZone,
     Whole,
-    fail,
     matching,
 )
+from agent.settings.key_places import Keys
+from agent.settings.section import SecretSource, Section
 from agent.values import Money
 
 Baud = Annotated[
@@ -42,32 +43,6 @@ Language = Annotated[Literal["en", "de"], AsText]
 UnitAddress = Annotated[Whole, Field(ge=1, le=247)]  # Modbus over serial line 1.02, 2.2
 # Three-phase mains: what a connection of this power carries in each conductor at least.
 VOLTS_THREE_PHASE = 690
-
-
-class Section(BaseModel):
-    """A section: unknown settings are errors, and nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class SecretSource(Section):
-    """Where a secret is; never the secret itself."""
-
-    credential: (
-        Annotated[Text, matching(r"[A-Za-z0-9_.-]{1,64}", "the name of a systemd credential")]
-        | None
-    ) = Field(None, description="name of a systemd credential (LoadCredential= of the service)")
-    file: FilePath | None = Field(None, description="file that holds the secret, mode 0600")
-
-    @model_validator(mode="after")
-    def _one(self) -> SecretSource:
-        if (self.credential is None) == (self.file is None):
-            fail(
-                "NOT_ALLOWED",
-                "names no source" if self.file is None else "names two sources",
-                "expected one of {credential: name} and {file: path}",
-            )
-        return self
 
 
 class Operator(Section):
@@ -285,18 +260,6 @@ class TariffRef(Section):
     """Where the prices are."""
 
     file: FilePath = Field(description="tariff file; relative to this file")
-
-
-class KeyRef(Section):
-    """A key file."""
-
-    file: FilePath = Field(description="key file, mode 0600; relative to this file")
-
-
-class Keys(Section):
-    """The station's own keys."""
-
-    record: KeyRef = Field(description="key that signs records")
 
 
 class Records(Section):

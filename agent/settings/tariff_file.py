@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agent.settings.fields import AsText, Currency, Exact, Id, Text
-from agent.settings.models import Section
+from agent.settings.section import Section
 from agent.tariff import (
     EnergyPrice,
     FixedPrice,

@@ -13,7 +13,7 @@ from agent.session import FINAL, TABLE_VERSION, E, Event, S, Session, step
 from agent.session.records import iso_utc, settlement_record
 from agent.station.keeper import readable, refold
 from agent.trust.chain import seal
-from agent.trust.keys import RecordKey
+from agent.trust.keys import Signer
 from agent.values import Stamp
 
 SALVAGED, NOT_REPRODUCED = "salvaged", "not_reproduced"
@@ -73,7 +73,7 @@ def listed(ledger: Ledger) -> list[dict[str, Any]]:
 
 
 def close(
-    ledger: Ledger, key: RecordKey, session_id: str, word: Mapping[str, Any], now: Stamp
+    ledger: Ledger, key: Signer, session_id: str, word: Mapping[str, Any], now: Stamp
 ) -> Session | None:
     """Take it off the list, event and record in one commit; `word` is by_hand.data's. None when it is not
     one of these. Raises LedgerError. Nobody else may seal a record at the same time."""

@@ -24,10 +24,11 @@ from agent.station.context import Context
 from agent.station.desk import Desk
 from agent.station.drivers import load
 from agent.station.keeper import Log
+from agent.station.key_source import record_key
 from agent.station.screen import Screen
 from agent.station.taps import DeskRules
 from agent.station.top_up import TopUpRules
-from agent.trust.keys import RecordKey
+from agent.trust.keys import Signer
 from agent.uplink import Uplink, UplinkConfig, UplinkTiming
 from agent.uplink.drain import DrainTiming
 
@@ -53,7 +54,7 @@ class Parts:
     buses: Mapping[str, Any]
     points: Mapping[str, ChargePoint]
     desks: Mapping[str, Desk]
-    record_key: RecordKey
+    record_key: Signer
     uplink: Uplink | None
 
 
@@ -74,8 +75,8 @@ def parts(settings: Settings, card_key: Path, context: Context, ledger: AsyncLed
     desks = {
         t.id: _desk(t, settings, points, env, card_key, ledger, context) for t in settings.terminals
     }
-    record_key = RecordKey.load(settings.keys.record.file)
-    return Parts(buses, points, desks, record_key, make_uplink(settings, ledger, context))
+    signer = record_key(settings).open()
+    return Parts(buses, points, desks, signer, make_uplink(settings, ledger, context))
 
 
 def open_buses(settings: Settings, env: DriverEnv) -> dict[str, Any]:

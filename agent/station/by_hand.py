@@ -10,7 +10,7 @@ from agent.station import aside
 from agent.station.queries import session_of
 from agent.trust import card_like
 from agent.trust.chain import seal
-from agent.trust.keys import RecordKey
+from agent.trust.keys import Signer
 from agent.values import Stamp
 
 WORDS = ("paid", "written_off")
@@ -57,7 +57,7 @@ def must_be_taken(taken: bool, session: Session) -> None:
 
 
 def close(
-    ledger: Ledger, key: RecordKey, session_id: str, event_data: dict[str, object], now: Stamp
+    ledger: Ledger, key: Signer, session_id: str, event_data: dict[str, object], now: Stamp
 ) -> Session:
     """On the ledger of a stopped station. Raises NotClosed and LedgerError."""
     alone = aside.close(ledger, key, session_id, event_data, now)

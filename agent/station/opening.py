@@ -15,7 +15,7 @@ from agent.session import FINAL
 from agent.station.clock import Clock
 from agent.station.keeper import Log, refold
 from agent.trust.chain import GENESIS, Sealed, seal
-from agent.trust.keys import KeySet, RecordKey
+from agent.trust.keys import KeySet, KeySource
 from agent.trust.plain import JSON
 
 # The word of the gap record for what has happened, by error id.
@@ -35,7 +35,7 @@ def judge(session_id: str, events: Sequence[EventRow]) -> Known | None:
 class Opening:
     """`was_here`: the station has run before, so there was a ledger."""
 
-    def __init__(self, path: Path, station: str, key: Path, clock: Clock, log: Log) -> None:
+    def __init__(self, path: Path, station: str, key: KeySource, clock: Clock, log: Log) -> None:
         self._path, self._station, self._key = path, station, key
         self._clock, self._log = clock, log
 
@@ -63,7 +63,7 @@ class Opening:
         return LedgerDamaged("LED-019", f"{self._path} is gone, but this station has run before")
 
     def _rescue(self, trouble: LedgerDamaged) -> None:
-        key = RecordKey.load(self._key)
+        key = self._key.open()
         source = rescue.interrupted(self._path)
         if source is None and rescue.exists(self._path):
             source = rescue.set_aside(self._path)

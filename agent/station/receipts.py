@@ -7,8 +7,9 @@ from dataclasses import replace
 from agent.driver_ui.receipt import ReceiptFacts, render
 from agent.session import S, Session
 from agent.settings.models import Settings
+from agent.station.key_source import record_key
 from agent.tariff import Bill
-from agent.trust.keys import KeyRefused, RecordKey
+from agent.trust.keys import KeyRefused
 from agent.values import Money, Stamp
 
 FINGERPRINT_DIGITS = 16
@@ -86,6 +87,6 @@ def _url(settings: Settings, session_id: str) -> str:
 
 def _fingerprint(settings: Settings) -> str:
     try:
-        return RecordKey.load(settings.keys.record.file).kid[:FINGERPRINT_DIGITS]
+        return record_key(settings).public().kid[:FINGERPRINT_DIGITS]
     except KeyRefused:
         return ""  # printed by somebody who may not read the key

@@ -10,7 +10,7 @@ from agent.session.records import session_record, settlement_record
 from agent.station import aside
 from agent.station.keeper import Keeper
 from agent.trust.chain import Sealed, seal
-from agent.trust.keys import RecordKey
+from agent.trust.keys import Signer
 from agent.values import Stamp
 
 
@@ -18,7 +18,7 @@ class Recorder:
     """Signing never runs inside a transaction nor between an approval and its answer; with RFC 6979
     the same record signed again after a crash has the same bytes."""
 
-    def __init__(self, ledger: AsyncLedger, keeper: Keeper, key: RecordKey) -> None:
+    def __init__(self, ledger: AsyncLedger, keeper: Keeper, key: Signer) -> None:
         self._ledger, self._keeper, self._key = ledger, keeper, key
         self._turn = asyncio.Lock()
 

@@ -23,6 +23,7 @@ from agent.station.clock import Clock, SystemClock
 from agent.station.context import Context
 from agent.station.control import ControlServer, control_path
 from agent.station.keeper import Keeper, Log
+from agent.station.key_source import record_key
 from agent.station.ledger_care import LedgerCare
 from agent.station.meter_ends import ended_by_last
 from agent.station.notify import Progress, notify, watchdog_interval_ms
@@ -87,7 +88,7 @@ class Station:
         opening = Opening(
             self.paths.ledger,
             self.settings.station.id,
-            self.settings.keys.record.file,
+            record_key(self.settings),
             self.clock,
             self.log,
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from agent.trust import card_like, jws, plain
-from agent.trust.keys import KeySet, RecordKey
+from agent.trust.keys import KeySet, Signer
 from agent.trust.plain import JSON
 from agent.values import Stamp
 
@@ -48,7 +48,7 @@ class Sealed:
 
 
 def seal(
-    key: RecordKey,
+    key: Signer,
     *,
     chain: str,
     seq: int,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.trust import plain
-from agent.trust.keys import KeySet, RecordKey
+from agent.trust.keys import KeySet, Signer
 from agent.trust.plain import JSON
 
 RECORD_TYP = "voltill-record+jws"
@@ -77,7 +77,7 @@ def decode(part: str) -> bytes:
     return data
 
 
-def sign(payload: Mapping[str, object], key: RecordKey, typ: str) -> str:
+def sign(payload: Mapping[str, object], key: Signer, typ: str) -> str:
     """A compact JWS of `payload` (plain JSON). Raises plain.NotPlain."""
     header = plain.dumps({"alg": "ES256", "kid": key.kid, "typ": typ})
     body = plain.dumps(payload)

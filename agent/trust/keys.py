@@ -1,6 +1,9 @@
-"""Record keys: ECDSA P-256 in PEM files. Public keys are known by the SHA-256 of their SPKI.
+"""Record keys: ECDSA P-256. Public keys are known by the SHA-256 of their SPKI.
 
-Signing follows RFC 6979, so signing the same record again after a crash gives the same bytes.
+A private key is in a PEM file (here), in a PKCS#11 token (pkcs11.py) or in a TPM 2.0 (tpm.py); whoever signs
+sees a Signer. A key file signs by RFC 6979: the same record signed again after a crash has the same bytes.
+Tokens and TPMs take a random number each time: there the record is the same and its signature another one, so
+nothing may count on equal texts before one of them is stored.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -27,14 +31,37 @@ _CHECK = ec.ECDSA(hashes.SHA256())
 
 
 class KeyRefused(Exception):
-    """A key file cannot be used. `code` is a stable id of docs/errors.md."""
+    """A key cannot be used. `code` is a stable id of docs/errors.md."""
 
     def __init__(self, code: str, seen: str, remedy: str) -> None:
         super().__init__(f"{code}: {seen}; {remedy}")
         self.code, self.seen, self.remedy = code, seen, remedy
 
 
-def _read(path: Path) -> bytes:
+class KeyAway(KeyRefused):
+    """The key cannot be reached now and may be again by itself: a token was pulled, a TPM is busy."""
+
+
+def der_signature(raw: bytes) -> bytes:
+    """r||s of 64 bytes as DER ECDSA-Sig-Value (RFC 3279 ch. 2.2.3), as OCMF and openssl have it."""
+    if len(raw) != 2 * SCALAR_BYTES:
+        raise ValueError(f"a raw P-256 signature has 64 bytes, not {len(raw)}")
+    return encode_dss_signature(
+        int.from_bytes(raw[:SCALAR_BYTES]), int.from_bytes(raw[SCALAR_BYTES:])
+    )
+
+
+def raw_signature(der: bytes) -> bytes:
+    """The reverse of der_signature. Raises ValueError when `der` is no signature of a 256-bit curve."""
+    r, s = decode_dss_signature(der)
+    try:
+        return r.to_bytes(SCALAR_BYTES) + s.to_bytes(SCALAR_BYTES)
+    except OverflowError:
+        raise ValueError("a number of the signature has more than 256 bits") from None
+
+
+def read_key_file(path: Path) -> bytes:
+    """What a key file holds. Raises KeyRefused."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_KEY_FILE_BYTES + 1)
@@ -47,6 +74,28 @@ def _read(path: Path) -> bytes:
     if len(data) > MAX_KEY_FILE_BYTES:
         raise KeyRefused("KEY-003", f"{path} is larger than 64 KiB", "expected one key in PEM")
     return data
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """A new file of mode 0600, durable when this returns. Raises KeyRefused: one that exists is never
+    overwritten."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise KeyRefused("KEY-005", f"{path} exists already", "move it away first") from None
+    except OSError as error:
+        raise KeyRefused(
+            "KEY-001", f"{path}: {error.strerror}", "check the directory and its owner"
+        ) from None
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +135,7 @@ class PublicKey:
 
     @classmethod
     def load(cls, path: Path) -> PublicKey:
-        return cls.parse(_read(path), str(path))
+        return cls.parse(read_key_file(path), str(path))
 
     def pem(self) -> str:
         key = serialization.load_der_public_key(self.spki)
@@ -130,8 +179,78 @@ class KeySet:
         return tuple(self._keys)
 
 
+class Signer(Protocol):
+    """A P-256 key that signs, wherever its private half is. Calls block, and come from one thread at a
+    time."""
+
+    @property
+    def public(self) -> PublicKey: ...
+
+    @property
+    def kid(self) -> str: ...
+
+    def sign(self, data: bytes) -> bytes:
+        """Raw r||s, 64 bytes, over SHA-256 of `data` (RFC 7518 ch. 3.4). Raises KeyRefused and KeyAway."""
+        ...
+
+    def check(self) -> None:
+        """Cheap, without a signature. Raises KeyAway when the key is known not to be able to sign now."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the device. May be called twice; never raises."""
+        ...
+
+
+class KeySource(Protocol):
+    """Where the record key is and how it is opened. Making one touches no device."""
+
+    @property
+    def kind(self) -> str:
+        """file, pkcs11 or tpm."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The place in a person's words: a path, or token and key."""
+        ...
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it is in a device that may go away, hang, or take its time."""
+        ...
+
+    def open(self, *, by_person: bool = False) -> Signer:
+        """`by_person`: somebody asks for it now, so a PIN that a token has refused may be given again.
+        Raises KeyRefused, KeyAway."""
+        ...
+
+    def public(self) -> PublicKey:
+        """The public half; needs no PIN. Raises KeyRefused, KeyAway."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A KeySource: a PEM file."""
+
+    path: Path
+    kind: str = "file"
+    leaves: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def open(self, *, by_person: bool = False) -> RecordKey:
+        return RecordKey.load(self.path)
+
+    def public(self) -> PublicKey:
+        return RecordKey.load(self.path).public
+
+
 class RecordKey:
-    """The station's private record key."""
+    """A private key in this process's memory: a Signer that is always there."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         self._key = key
@@ -148,7 +267,7 @@ class RecordKey:
     @classmethod
     def load(cls, path: Path) -> RecordKey:
         """Read a PEM private key (unencrypted; the file's mode protects it). Raises KeyRefused."""
-        data = _read(path)
+        data = read_key_file(path)
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             raise KeyRefused(
@@ -176,23 +295,7 @@ class RecordKey:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise KeyRefused("KEY-005", f"{path} exists already", "move it away first") from None
-        except OSError as error:
-            raise KeyRefused(
-                "KEY-001", f"{path}: {error.strerror}", "check the directory and its owner"
-            ) from None
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_private(path, data)
 
     def sign(self, data: bytes) -> bytes:
         """Raw r||s over SHA-256 of `data`; the same data gives the same bytes (RFC 6979)."""
@@ -205,5 +308,10 @@ class RecordKey:
                 "the cryptography library cannot sign deterministically (OpenSSL before 3.2)",
                 "install the cryptography wheel named in packaging/requirements",
             ) from None
-        r, s = decode_dss_signature(der)
-        return r.to_bytes(SCALAR_BYTES) + s.to_bytes(SCALAR_BYTES)
+        return raw_signature(der)
+
+    def check(self) -> None:
+        """Nothing can take it away."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""

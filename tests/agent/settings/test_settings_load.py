@@ -122,7 +122,7 @@ def test_no_place_in_the_golden_output_is_wrong() -> None:
         ),
         ("{file: zvt-password}", '"000000"', "CFG-015", "terminals[0].password"),
         ("{file: zvt-password}", "{file: absent}", "CFG-026", "terminals[0].password.file"),
-        ("{record: {file: record-key.pem}}", "{record: {}}", "CFG-011", "keys.record.file"),
+        ("{record: {file: record-key.pem}}", "{record: {}}", "CFG-013", "keys.record"),
         ("file: record-key.pem", "file: absent.pem", "CFG-026", "keys.record.file"),
         ("ca: ca.pem", "ca: absent.pem", "CFG-026", "uplink.ca"),
         ("ca: ca.pem", "ca: zvt-password", "CFG-028", "uplink.ca"),
