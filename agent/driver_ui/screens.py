@@ -199,7 +199,7 @@ def payment_unclear(display: Display) -> Lines:
 
 def refused_tap(display: Display, why: str) -> Lines:
     """A tap that starts nothing. `why`: "busy" (another start is under way), "occupied" (no connector
-    free) or "other_card" (a session of another card)."""
+    free), "other_card" (a session of another card) or "holds_full" (the terminal keeps no further hold)."""
     return display.fit([(_MUST, display.say(why)), (_SHOULD, display.say("no_charge"))])
 
 

@@ -79,6 +79,7 @@ _EN: dict[str, Words] = {
     "other_card": Words("Other card in use", "Another card started this session"),
     "busy": Words("Please wait a turn", "Another driver is starting. Please wait"),
     "occupied": Words("Already in use", "This charging point is in use"),
+    "holds_full": Words("Full, try later", "No further payment now. Try later"),
     "unplugged_free": Words("Hold is freed", "Not started. The hold is freed"),
     "estop": Words("Emergency stop", "Emergency stop was pressed"),
     # why a card was refused, and what to try
@@ -223,6 +224,7 @@ _DE: dict[str, Words] = {
     "other_card": Words("Andere Karte aktiv", "Gestartet wurde mit anderer Karte"),
     "busy": Words("Bitte kurz warten", "Ein anderer startet gerade. Bitte warten"),
     "occupied": Words("Schon belegt", "Dieser Ladepunkt ist belegt"),
+    "holds_full": Words("Voll, bitte später", "Zurzeit keine Zahlung mehr. Bitte später"),
     "unplugged_free": Words("Reserve wird frei", "Kein Start. Die Reserve wird frei"),
     "estop": Words("Not-Aus gedrückt", "Der Not-Aus wurde gedrückt"),
     "declined": Words("Karte abgelehnt", "Ihre Bank hat die Karte abgelehnt"),

@@ -189,6 +189,11 @@ class TerminalPoint(Section):
         description="open holds that no session of this station made: report them, or release them where"
         " nobody else uses this terminal",
     )
+    holds_most: Annotated[Whole, Field(ge=1, le=1000)] | None = Field(
+        None,
+        description="open holds the terminal keeps at once; a further driver is told before the terminal is"
+        " asked. None unless given: the terminal's own refusal is the limit",
+    )
     options: dict[str, Option] = Field(
         default_factory=dict, description="settings of the protocol, see its page in docs/"
     )

@@ -151,6 +151,7 @@ def _desk(
         language=language,
         accept_partial=settings.payment.hold.partial == "accept",
         release_foreign=terminal.foreign_holds == "release",
+        holds_most=terminal.holds_most,
     )
     desk = Desk(
         terminal.id,

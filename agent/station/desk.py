@@ -27,7 +27,7 @@ from agent.station.matching import Matching
 from agent.station.needs import Needs
 from agent.station.patience import bounded
 from agent.station.screen import Notice, Screen
-from agent.station.taps import DeskRules, Taps
+from agent.station.taps import HOLDS_FULL, DeskRules, Taps
 from agent.station.till import DESK_BOUND_MS, JUDGES, Till, owes
 
 # A status enquiry at least every minute lets the terminal run its timed jobs (PA00P015, 05 01).
@@ -43,6 +43,8 @@ STABLE_MS = 60_000
 NO_CARD_PAUSE_S = 1.0
 # The words of a refusal that only an end of day cures (agent.driver_ui, drivers).
 DAY_CLOSING = "day_closing"
+# A terminal without room for a hold is asked again which are open: somebody may have ended one there.
+HOLDS_AGAIN_MS = 600_000
 # After a commit that failed: what the station does by itself is not urgent.
 CARE_PAUSE_MS = 60_000
 
@@ -89,7 +91,7 @@ class Desk:
         self._wake = asyncio.Event()
         self._shown: tuple[str, ...] = ()
         self._notice: Notice | None = None
-        self._identified_ms = 0
+        self._identified_ms = self._looked_ms = 0
         self._linked_ms = 0
         self._lost_ms: int | None = None
         self._loss_told = (
@@ -169,8 +171,12 @@ class Desk:
         else:
             self._log("terminal_connected", terminal=self.id, tid=identity.terminal_id)
         self._take_state(identity)
-        self._matching.link_is_up()
+        self._look_at_holds()
         await self.errands.ask_day(now=True)
+
+    def _look_at_holds(self) -> None:
+        self._looked_ms = self._clock.boot_ms()
+        self._matching.link_is_up()
 
     def _take_state(self, identity: TerminalIdentity) -> None:
         now = self._identified_ms = self._clock.boot_ms()
@@ -233,6 +239,8 @@ class Desk:
         identity, now = self._till.identity, self._clock.boot_ms()
         if identity is None or now < self._care_again_ms:
             return False
+        if now - self._looked_ms >= HOLDS_AGAIN_MS and self.taps.full():
+            self._look_at_holds()
         try:
             told = (
                 await self._matching.turn(identity)
@@ -288,7 +296,9 @@ class Desk:
             return "out_of_order"
         if self.trouble or self.closing.draining:
             return "day_end"
-        return "out_of_order" if self.closing.reboots(self._linked_ms) else ""
+        if self.closing.reboots(self._linked_ms):
+            return "out_of_order"
+        return HOLDS_FULL if self.taps.full() else ""
 
     def _closed_to_taps(self) -> str:
         """Before it is known whether the terminal is still ready nobody begins either."""

@@ -64,7 +64,8 @@ class Screen:
     # --- moments ----------------------------------------------------------------------------------
 
     def refused(self, why: str) -> tuple[Lines, int]:
-        """A tap that starts nothing: "busy", "occupied", "other_card", "day_end" or "out_of_order"."""
+        """A tap that starts nothing: "busy", "occupied", "other_card", "holds_full", "day_end" or
+        "out_of_order"."""
         if why == "day_end":
             return self.day_end(), NOTICE_MS
         if why == "out_of_order":
@@ -98,6 +99,8 @@ class Screen:
             return self._of(done, points)
         if closed == "day_end":
             return self.day_end()
+        if closed == "holds_full":
+            return screens.refused_tap(self._display, closed)
         free = [p for p in points.values() if not p.ready_for_session()]
         if closed or not free:
             return self._out_of_order("")

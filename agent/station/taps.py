@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.driver_ui.screens import Lines
@@ -16,7 +16,7 @@ from agent.station.charge_point import ChargePoint
 from agent.station.context import Context
 from agent.station.errands import Errands
 from agent.station.screen import Screen
-from agent.station.till import Till
+from agent.station.till import Till, made_elsewhere
 from agent.values import Money
 
 # The same card twice within this is one tap: drivers hold the card until something happens. Counted from
@@ -24,6 +24,7 @@ from agent.values import Money
 SAME_TAP_MS = 4_000
 ID_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: nothing that is misread on a receipt
 ID_LENGTH = 10
+HOLDS_FULL = "holds_full"  # the word of the display for a terminal without room
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class DeskRules:
     language: str
     accept_partial: bool = True
     release_foreign: bool = False  # the terminal is this station's alone
+    holds_most: int | None = None  # as many open holds does the terminal keep
 
 
 def new_session_id() -> str:
@@ -43,6 +45,19 @@ def new_session_id() -> str:
 def may_tap(session: Session) -> bool:
     """Its driver may come back with the card: to stop, or to cancel."""
     return energy_allowed(session.state) or session.state is S.HELD
+
+
+def holds_open(sessions: Iterable[Session], strange: Iterable[int], terminal_id: str | None) -> int:
+    """How many holds a terminal keeps, as far as it is known: those of the sessions there that have not
+    ended, one that is being asked for among them, and `strange` receipts that no session explains."""
+    here = [s for s in sessions if _may_hold(s) and not made_elsewhere(s, terminal_id)]
+    return len(here) + len(set(strange) - {s.hold.get("receipt") for s in here})
+
+
+def _may_hold(s: Session) -> bool:
+    if s.state is S.UNRESOLVED:
+        return s.outcome in ("refused", "failed", "unknown", "foreign") and not s.freed
+    return s.state not in (S.NEW, S.SETTLED, S.CLOSED)
 
 
 class Taps:
@@ -81,6 +96,15 @@ class Taps:
             return True
         return any(may_tap(s) for s in self._keeper.at_terminal(self._till.id))
 
+    def full(self) -> bool:
+        """The terminal has room for no further hold, though a connector is free."""
+        most, till = self._rules.holds_most, self._till
+        if most is None or all(p.ready_for_session() for p in self._points.values()):
+            return False
+        terminal_id = None if till.identity is None else till.identity.terminal_id
+        here = self._keeper.at_terminal(till.id)
+        return holds_open(here, till.strange_holds, terminal_id) >= most
+
     def served(self) -> None:
         """What the last tap began is done."""
         self._last = (self._last[0], self._clock.boot_ms())
@@ -107,6 +131,14 @@ class Taps:
                 await self._keeper.tell(session.id, E.CANCELLED, {"why": "driver"})
             return
         refused = self._refusal()
+        if refused == HOLDS_FULL:
+            self._context.log(
+                "session_refused",
+                level="warning",
+                id="STA-046",
+                terminal=self._till.id,
+                why=f"{self._rules.holds_most} holds are open at the terminal; it keeps no more",
+            )
         if refused:
             self._tell_driver(*self._screen.refused(refused))
         else:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.fake_devices import Hold
 from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
 
 from agent.driver_ui import Display, screens
@@ -308,6 +309,48 @@ def test_a_terminal_that_takes_no_further_hold_harms_no_running_session(make: Ma
     w.until(lambda: all(s.state is S.CLOSED for s in w.sessions()), within_s=60)
     assert [s.outcome for s in w.sessions()] == ["captured", "captured", "refused"]
     assert w.terminal.open_holds() == []
+
+
+def test_a_hold_for_which_there_is_no_room_is_refused_before_the_terminal_is_asked(
+    make: Make,
+) -> None:
+    w = make(evses=(E1, E2, E3), terminal_more="holds_most: 2")
+    for plant, card in ((w.evses[E1], CARD), (w.evses[E2], OTHER_CARD)):
+        plant.plug()
+        w.run(3)
+        w.terminal.tap(card)
+        w.until_state(S.CHARGING)
+        w.run(5)
+    w.evses[E3].plug()
+    w.run(3)
+    asked = w.terminal.commands.count("authorize")
+    w.terminal.tap(b"card-three")
+    w.run(3)
+    assert "Full, try later" in w.terminal.screen and len(w.sessions()) == 2
+    assert w.terminal.commands.count("authorize") == asked, "the terminal was not asked"
+    assert [line["id"] for line in w.logged("session_refused")] == ["STA-046"]
+    assert [s.state for s in w.sessions()] == [S.CHARGING] * 2
+    # The card of a running session still stops it, and then there is room.
+    w.run(10)
+    w.terminal.tap(CARD)
+    w.until(lambda: sum(s.state is S.CLOSED for s in w.sessions()) == 1)
+    w.evses[E1].unplug()
+    w.run(40)
+    w.terminal.tap(b"card-three")
+    w.until(lambda: len(w.sessions()) == 3 and w.session().state is S.CHARGING)
+    assert len(w.terminal.open_holds()) == 2
+
+
+def test_the_display_asks_for_no_card_while_there_is_no_room(make: Make) -> None:
+    """A hold of nobody here is one, too."""
+    w = make(start=False, terminal_more="holds_most: 1")
+    w.terminal.holds.append(Hold(w.terminal.next_ref(), 5000))
+    w.start()
+    w.run(20)
+    assert "Full, try later" in w.terminal.screen
+    w.terminal.holds[0].open = False
+    w.run(11 * 60)  # somebody ended it there: the terminal is asked again
+    assert "Tap card" in w.terminal.screen
 
 
 # --- what is gone -------------------------------------------------------------------------------------

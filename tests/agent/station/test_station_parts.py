@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.session_events import reach
 
 from agent.ports import DeviceUnavailable, EvseSnapshot, EvseState
+from agent.session import S
 from agent.station import drivers
 from agent.station.build import station_card_key
 from agent.station.clock import BUILD_FLOOR_UTC_MS, SystemClock
 from agent.station.logs import make_log
 from agent.station.notify import Progress, notify, watchdog_interval_ms
 from agent.station.stop_proof import OFF_ALONE_MS, STOP_ALARM_MS, StopProof
+from agent.station.taps import holds_open
 from agent.values import Quality, Reading, ReadingState
 
 # --- stop proof -----------------------------------------------------------------------------------
@@ -242,3 +246,43 @@ def test_the_card_key_is_made_once_and_for_this_user_alone(tmp_path: Path) -> No
     key = station_card_key(path)
     assert len(key) == 32 and station_card_key(path) == key
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+# --- how many holds a terminal keeps ------------------------------------------------------------------
+
+OURS = "52523535"
+
+
+@pytest.mark.parametrize("state", S)
+def test_every_session_that_may_hold_something_counts(state: S) -> None:
+    session = reach(state).session
+    ended = state in (S.NEW, S.SETTLED, S.CLOSED)
+    assert holds_open([session], (), OURS) == (0 if ended else 1)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "freed", "count"),
+    [
+        ("unknown", False, 1),
+        ("refused", False, 1),
+        ("failed", False, 1),
+        ("foreign", False, 1),
+        ("refused", True, 0),
+        ("captured", False, 0),
+        ("away", False, 0),
+    ],
+)
+def test_a_listed_session_counts_while_its_hold_may_be_open(
+    outcome: str, freed: bool, count: int
+) -> None:
+    listed = replace(reach(S.UNRESOLVED).session, outcome=outcome, freed=freed)
+    assert holds_open([listed], (), OURS) == count
+
+
+def test_a_hold_counts_once_and_only_where_it_is() -> None:
+    session = reach(S.CHARGING).session
+    receipt = session.hold["receipt"]
+    assert holds_open([session], (receipt,), OURS) == 1
+    assert holds_open([session], (receipt, 17), OURS) == 2
+    assert holds_open([session], (), "99999999") == 0, "it was made at another terminal"
+    assert holds_open([], (17, 17), OURS) == 1
