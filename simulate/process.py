@@ -115,6 +115,7 @@ class _Client(asyncio.Transport):
     ) -> None:
         super().__init__()
         self._answer, self._heard, self._closed = answer, bytearray(), False
+        self._loop = asyncio.get_running_loop()
         self._protocol: Any = connect()
         self._protocol.connection_made(self)
         self._protocol.data_received(json.dumps(request).encode() + b"\n")
@@ -130,7 +131,8 @@ class _Client(asyncio.Transport):
         self._closed = True
 
     def is_closing(self) -> bool:
-        return self._closed
+        """Also when its process died in the middle of the question: the system closes what it had open."""
+        return self._closed or self._loop.is_closed()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default
