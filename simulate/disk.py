@@ -18,7 +18,6 @@ order between files beyond what the syncs say.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -219,8 +218,8 @@ class ForgetfulVFS(apsw.VFS):
         inode = self.disk.files.pop(name, None)
         if synced:
             # The directory is synced whole: what was deleted in it before does not come back either.
-            folder = os.path.dirname(name)
-            for gone in [n for n in self.disk.unlinked if os.path.dirname(n) == folder]:
+            folder = name.rpartition("/")[0]
+            for gone in [n for n in self.disk.unlinked if n.rpartition("/")[0] == folder]:
                 del self.disk.unlinked[gone]
         elif inode is not None and inode.named:
             self.disk.unlinked[name] = inode

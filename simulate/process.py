@@ -37,7 +37,7 @@ class Process:
         self._given = (loaded.settings, loaded.tariff, paths, self._logs, clock)
         self.station: Station | None = None
         self.exit_code: int | None = None
-        self._main = self.loop.create_task(self._run())
+        self.main = self.loop.create_task(self._run())
 
     async def _run(self) -> None:
         self.station = Station(*self._given)
@@ -45,14 +45,14 @@ class Process:
 
     @property
     def ended(self) -> bool:
-        return self._main.done()
+        return self.main.done()
 
     @property
     def error(self) -> BaseException | None:
         """Why it ended by itself, where that was an exception."""
-        if not self._main.done() or self._main.cancelled():
+        if not self.main.done() or self.main.cancelled():
             return None
-        return self._main.exception()
+        return self.main.exception()
 
     def _logs(self, event: str, level: str = "info", **values: Any) -> None:
         if self.alive:
@@ -149,7 +149,8 @@ class BoardClock:
         self._world = world
 
     def boot_ms(self) -> int:
-        return int(self._world.boot_ms())
+        world = self._world
+        return int(round(world.time.now_s * 1000) - world.booted_ms)
 
     def stamp(self) -> Stamp:
         world = self._world

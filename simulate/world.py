@@ -185,7 +185,7 @@ class World:
         if self._corpse is not None:
             kill, self._corpse = self._corpse, None
             self._bury(kill)
-        elif self.process is not None and self.process.ended:
+        elif self.process is not None and self.process.main.done():
             self._ended(self.process)
 
     def _bury(self, kill: Kill) -> None:

@@ -21,7 +21,10 @@ _MODE_RANGES = {ENABLE_MODE: range(4), AVAILABLE_MODE: range(3), LOCK_MODE: rang
 _ALWAYS, _BY_COIL, _AVAILABLE_BY_COIL = 0, 3, 2
 _INPUT_ESTOP = 1 << 4  # the bench wires the emergency stop's second contact to input IN
 _ERROR_UNAVAILABLE, _ERROR_RESIDUAL_CURRENT = 1 << 5, 1 << 15
-_ORDER_TEXT = "EV-CC-AC1-M3-CBC-SER-HS".ljust(32)
+_ORDER_TEXT = b"EV-CC-AC1-M3-CBC-SER-HS".ljust(32)
+_ORDER_REGISTERS = {
+    1000 + n: int.from_bytes(_ORDER_TEXT[2 * n : 2 * n + 2], "big") for n in range(16)
+}
 
 
 @dataclass(slots=True)
@@ -124,10 +127,7 @@ class EvCcAc1:
             24005: 0,
             ERRORS: errors,
         }
-        for n in range(16):
-            pair = _ORDER_TEXT[2 * n : 2 * n + 2].encode("ascii")
-            table[1000 + n] = int.from_bytes(pair, "big")
-        return table
+        return table | _ORDER_REGISTERS
 
 
 def factory_registers(enable_mode: int = _BY_COIL) -> dict[int, int]:

@@ -20,10 +20,17 @@ def checksum(apdu: bytes) -> bytes:
     """The two bytes that follow DLE ETX, as sent."""
     crc = 0
     for byte in apdu + bytes([ETX]):
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (POLYNOMIAL if crc & 1 else 0)
+        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
     return crc.to_bytes(2, "little")
+
+
+def _crc_of(byte: int) -> int:
+    for _ in range(8):
+        byte = (byte >> 1) ^ (POLYNOMIAL if byte & 1 else 0)
+    return byte
+
+
+_CRC = tuple(map(_crc_of, range(256)))
 
 
 def block(apdu: bytes) -> bytes:
