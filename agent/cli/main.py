@@ -20,6 +20,7 @@ COMMANDS = {
     "price": ("agent.cli.price", "What a charge costs under a tariff"),
     "sessions": ("agent.cli.sessions", "List, show and receipt of sessions"),
     "verify": ("agent.cli.verify", "Verify signed records and their chain"),
+    "ocmf": ("agent.cli.ocmf", "Verify signed meter readings (OCMF)"),
     "outbox": ("agent.cli.outbox", "Records the back end has not acknowledged"),
     "keys": ("agent.cli.keys", "Make and show keys"),
     "meter": ("agent.cli.meter", "Read one meter"),

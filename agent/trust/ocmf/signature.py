@@ -178,7 +178,7 @@ def _check(
 ) -> tuple[Outcome, str, str]:
     if key.curve != curve:
         return "invalid", "key_curve", f"signed on {curve}, but the key is on {key.curve}"
-    mismatch = "text, signature and key do not belong together"
+    mismatch = "the record was changed, or the key is not the one it was signed with"
     if min(signature) < 1:
         return "invalid", "mismatch", mismatch  # no signature has such numbers
     try:
