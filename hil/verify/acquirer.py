@@ -11,6 +11,9 @@ from hil.verify.evidence import NOTE, Evidence, Finding, Movement
 ENDS = ("capture", "release", "auto_reversal", "reversal", "expiry")
 # Taking these back touches no hold.
 NO_HOLD = ("payment", "refund")
+# How a person takes a session off the list, and the events that say so.
+BY_HAND = ("paid", "written_off")
+CLOSING_EVENTS = {"closed_by_hand", "closed_unread"}
 # Closes a batch; its totals are the reconciliation's business.
 NO_MOVEMENT = ("end_of_day",)
 
@@ -137,6 +140,9 @@ def _compare(hold: Hold, session: dict[str, Any]) -> Iterator[Finding]:
         text = f"agent says {session['held_minor']}, acquirer {hold.amount_minor}"
         yield Finding("held_differs", where, text)
     closed = session["state"] == "closed"
+    if closed and _by_hand(session):
+        yield from _as_a_person_said(hold, session)
+        return
     if not hold.ends:
         if closed:
             yield Finding("hold_open", where, f"{start.name} never ended, the session is closed")
@@ -149,6 +155,33 @@ def _compare(hold: Hold, session: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("captured_differs", where, text)
     released = hold.amount_minor - captured
     if session["released_minor"] != released:
+        text = f"agent says {session['released_minor']}, acquirer {released}"
+        yield Finding("released_differs", where, text)
+
+
+def _by_hand(session: dict[str, Any]) -> bool:
+    """A person's word ended it, as one of its events; the word alone could stand there for another reason."""
+    names = {event["name"] for event in session.get("events", ())}
+    return session["payment"] in BY_HAND and bool(names & CLOSING_EVENTS)
+
+
+def _as_a_person_said(hold: Hold, session: dict[str, Any]) -> Iterator[Finding]:
+    """What became of the hold is the person's affair: named, and no fault of the station. That the station
+    claims to have moved what the acquirer does not know would be one."""
+    where = str(session["id"])
+    if hold.ends:
+        freed = hold.amount_minor - hold.captured_minor
+        became = f"{hold.captured_minor} captured and {freed} released"
+    else:
+        became = "still open"
+    word = f"closed by hand as {session['payment']}: {session.get('why') or 'no reason given'}"
+    yield Finding("closed_by_hand", where, f"{hold.start.name} is {became}; {word}", NOTE)
+    captured = hold.captured_minor
+    if session["captured_minor"] > captured:
+        text = f"agent says {session['captured_minor']}, acquirer {captured}"
+        yield Finding("captured_differs", where, text)
+    released = hold.amount_minor - captured if hold.ends else 0
+    if session["released_minor"] > released:
         text = f"agent says {session['released_minor']}, acquirer {released}"
         yield Finding("released_differs", where, text)
 

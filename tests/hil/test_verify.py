@@ -569,6 +569,57 @@ def test_an_open_hold_that_is_listed_is_a_note_unless_all_must_be_closed(world: 
     assert [f.code for f in check(evidence) if f.severity == "error"] == ["session_not_closed"]
 
 
+BY_HAND = {
+    "payment": "written_off",
+    "why": "ended at the counter",
+    "released_minor": 0,
+    "events": [{"name": "tapped"}, {"name": "closed_by_hand"}],
+}
+
+
+def about_holds(evidence: Evidence) -> list[tuple[str, str]]:
+    return [(f.code, f.severity) for f in check(evidence) if f.where == "s2"]
+
+
+def closed_by_hand(world: World, *, ended: bool, **changes: Any) -> Evidence:
+    """The cancelled session, taken off the list by a person."""
+    evidence = world.evidence()
+    assert evidence.sessions[1]["payment"] == "cancelled"
+    if not ended:
+        receipt = evidence.sessions[1]["hold"]["receipt"]
+        evidence.movements = [
+            m for m in evidence.movements if m.kind == "hold" or m.hold_receipt != receipt
+        ]
+    evidence.sessions[1] |= BY_HAND | changes
+    return evidence
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_hold_of_a_session_closed_by_hand_is_a_note_with_its_reason(
+    world: World, ended: bool
+) -> None:
+    evidence = closed_by_hand(world, ended=ended)
+    assert ("closed_by_hand", "note") in about_holds(evidence)
+    found = {f.code: f.text for f in check(evidence)}
+    became = "0 captured and 5000 released" if ended else "still open"
+    assert became in found["closed_by_hand"] and "ended at the counter" in found["closed_by_hand"]
+    errors = {f.code for f in check(evidence) if f.severity == "error"}
+    assert not errors & {"hold_open", "released_differs", "captured_differs"}
+
+
+def test_the_word_without_its_event_excuses_nothing(world: World) -> None:
+    evidence = closed_by_hand(world, ended=False, events=[{"name": "tapped"}])
+    assert ("hold_open", "error") in about_holds(evidence)
+
+
+def test_what_the_station_claims_to_have_moved_is_still_compared(world: World) -> None:
+    for ended in (True, False):
+        evidence = closed_by_hand(world, ended=ended, captured_minor=1)
+        assert ("captured_differs", "error") in about_holds(evidence)
+    evidence = closed_by_hand(world, ended=False, released_minor=5000)
+    assert ("released_differs", "error") in about_holds(evidence)
+
+
 # --- the parts --------------------------------------------------------------------------------------
 
 

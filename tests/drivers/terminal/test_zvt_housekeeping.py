@@ -385,6 +385,26 @@ def test_who_a_terminal_without_system_information_is(run: Any) -> None:
     run(case, profile="generic")
 
 
+@pytest.mark.parametrize("version", ["4111111111111111 ", "5500 0055 5555 55"])
+def test_a_number_like_a_card_s_is_masked_in_what_a_terminal_says_of_itself(
+    run: Any, version: str
+) -> None:
+    """The text is read by position: a firmware that puts something else there must not leak it."""
+
+    async def case(b: Bench) -> None:
+        await b.linked()
+        text = f"17FD1E3C{version}5252353524.4".encode()
+        b.peer.scripts["0fa1"] = [OK, h(f"060f{len(text):02x}") + text]
+        report = await b.driver.maintain(Upkeep.DEVICE_INFO)
+        assert report.done
+        assert (report.facts["device_id"], report.facts["tid"]) == ("17FD1E3C", "52523535")
+        told = "".join(str(value) for value in report.facts.values())
+        assert version.strip() not in told and version.replace(" ", "") not in told
+        assert "*" in str(report.facts["sw_version"])
+
+    run(case, profile="feig_cvend")
+
+
 @pytest.mark.parametrize(
     ("answers", "code", "text"),
     [
