@@ -227,7 +227,9 @@ def _text(name: str, value: str, most: int = MAX_TEXT_FIELD_CHARS, least: int = 
 def _cable(cable: CableLoss | None) -> JSON:
     if cable is None:
         return None
-    if cable.unit not in ("mOhm", "uOhm") or not 0 <= cable.resistance < 10**6:
+    resistance = Decimal(cable.resistance)
+    plausible = resistance.is_finite() and 0 <= resistance < 10**6
+    if cable.unit not in ("mOhm", "uOhm") or not plausible:
         raise CannotMake("LC: expected a resistance below 1000000 in mOhm or uOhm")
     out: dict[str, JSON] = {}
     if cable.name:
@@ -287,7 +289,7 @@ def _readings(content: Content) -> list[JSON]:
     has elapsed, so a clock that is set meanwhile changes nothing. Behind a restart only the wall clock is
     left; where it says less than before, its time is worth nothing and is marked so."""
     anchor = content.marks[0].stamp
-    before_ms = 0
+    before_ms = anchor.utc_ms
     out: list[JSON] = []
     for mark in content.marks:
         elapsed_ms, flags = mark.stamp.since_ms(anchor), mark.error_flags

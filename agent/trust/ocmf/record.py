@@ -27,7 +27,7 @@ _TIME = re.compile(
     r"(?:Z|([+-])(\d{2}):?(\d{2})) *([A-Z]?)",
     re.ASCII,
 )
-_FIRST_YEAR, _LAST_YEAR = 1970, 2999  # a meter without a clock says 1970
+_FIRST_YEAR, _LAST_YEAR = 1969, 3000  # a meter without a clock says 1970, west of Greenwich 1969
 _WH = {"kWh": Decimal(1000), "Wh": Decimal(1)}
 # What a reading takes over from the one before it; RV and CL belong to one reading alone.
 _INHERITED = ("TM", "TX", "RI", "RU", "RT", "EF", "ST")
