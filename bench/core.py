@@ -23,6 +23,7 @@ from bench import (
     core_kills,
     core_many,
     core_ready,
+    core_release,
     machine,
 )
 from bench.core_device import Device, device
@@ -261,6 +262,7 @@ def _kills(report: Report, folder: Path, given: Given) -> None:
 PARTS: dict[str, Part] = {
     "commits": _ledger,
     "device": _device,
+    "release": _adds(core_release.run),
     "old": _old,
     "ready": _adds(core_ready.run),
     "budgets": _adds(core_budgets.run),

@@ -18,6 +18,7 @@ from agent.session.states import BEFORE_ENERGY
 from agent.station.context import Context
 from agent.station.limit import Limit, limit_reached
 from agent.station.meter_ends import MeterEnds
+from agent.station.patience import nap
 from agent.station.register import READ_SLACK_MS, Health, Register
 from agent.station.release import Release
 from agent.station.stop_proof import StopProof
@@ -77,6 +78,7 @@ class ChargePoint:
         self.snapshot = EvseSnapshot(EvseState.UNKNOWN, now)
         self.register = Register(evse_id, meter, rules.max_power_w, context)
         self.live: Live | None = None
+        self.wake = asyncio.Event()  # the next turn comes at once
         self._desks: dict[str, Callable[[], None]] = {}
         self._health = Health("evse", evse_id, context)
         self._release = Release(evse_id, evse, rules.max_current_ma, self._health, context)
@@ -99,7 +101,7 @@ class ChargePoint:
         while True:
             self._progress.beat(f"evse {self.id}", TURN_BOUND_MS)
             await self.turn()
-            await asyncio.sleep(POLL_S)
+            await nap(self.wake, POLL_S)
 
     async def turn(self) -> None:
         before = (self.snapshot.state, self.snapshot.estop)

@@ -1,4 +1,5 @@
-"""Waiting for a terminal that is master of the dialogue: long, but not for ever, and alive meanwhile."""
+"""Waiting: for a terminal that is master of the dialogue, long, but not for ever, and alive meanwhile; and for
+news, no longer than until the next look."""
 
 from __future__ import annotations
 
@@ -25,3 +26,13 @@ async def bounded(work: Awaitable[T], beat: Callable[[], None]) -> T:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def nap(wake: asyncio.Event, seconds: float) -> None:
+    """Until `wake` is set, or the time is over. What was set before this began counts."""
+    try:
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    except TimeoutError:
+        pass
+    wake.clear()

@@ -43,6 +43,8 @@ WIND_DOWN_S = 5.0  # for parts to let go of their devices, before the releases a
 # A session with its records takes some 100 KiB; the ledger's log grows to 4 MiB before it is folded back.
 # What began must be able to end.
 ROOM_BYTES = 16 * 1024 * 1024
+# What a connector has to do when one of these is entered, a driver waits for.
+WAKES_CONNECTOR = (S.HELD, S.STARTING, S.STOPPING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +261,9 @@ class Station:
             if session.state not in OCCUPIES_EVSE:
                 desk.taps.forget(session.id)
             desk.refresh()
+        point = self.parts.points.get(session.evse or "")
+        if point is not None and session.state in WAKES_CONNECTOR:
+            point.wake.set()
         if session.state is S.UNRESOLVED:  # the ledger forgets that of a closed one by itself
             self._start(f"forget {session.id}", self._forget_card(session.id))
         if self.parts.uplink is not None:

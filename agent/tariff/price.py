@@ -59,7 +59,8 @@ class Price:
     @property
     def total_minor(self) -> int:
         """The gross total in minor units, rounded once, by the tariff's rule."""
-        return self._minor(self.exact.incl)
+        parts = (self.energy, self.time, self.parking, self.fixed, self.reservation)
+        return self._minor(sum((part.incl for part in parts), Fraction(0)))
 
     @property
     def net_minor(self) -> int:
@@ -149,11 +150,13 @@ def price(tariff: Tariff, usage: Usage) -> Price:
     charging_min = Fraction(usage.charging_ms, MS_PER_MINUTE)
     idle_min = Fraction(usage.idle_ms, MS_PER_MINUTE)
 
+    factor, gross = tariff.vat_factor, tariff.prices is PriceBasis.INCLUDING_VAT
+
     def amount(quantity: Fraction, each: list[Decimal]) -> Amount:
         cost = sum((quantity * Fraction(value) for value in each), Fraction(0))
-        if tariff.prices is PriceBasis.INCLUDING_VAT:
-            return Amount(cost / tariff.vat_factor, cost)
-        return Amount(cost, cost * tariff.vat_factor)
+        if not cost:  # most dimensions of most tariffs; this is asked several times a second
+            return Amount()
+        return Amount(cost / factor, cost) if gross else Amount(cost, cost * factor)
 
     return Price(
         tariff,

@@ -280,7 +280,7 @@ def test_the_meter_is_lost_while_charging(make: Make) -> None:
     assert [e["id"] for e in w.errors()] == ["MTR-002"], "told once"
     stopping = w.until_state(S.STOPPING, within_s=10)
     assert stopping.stop_reason == "meter lost"
-    assert not w.plant.released
+    w.until(lambda: not w.plant.released, within_s=0.5)
     done = w.until_state(S.CLOSED, within_s=200)
     assert done.end_quality == "last_durable"
     # Saved when it fell silent, not only once a minute.
