@@ -57,15 +57,20 @@ def open_meter(spec: MeterSpec, bus: Bus, env: DriverEnv) -> ModbusMeter:
     Options: models_dir (folder with own model files), rated_power_w (bounds how fast the register may
     rise), and turnaround_ms, longest_reply_ms, min_gap_ms instead of the model's, for gateways that slow
     the bus down. Raises ModelError or OptionError (both ValueError)."""
+    folder = spec.options.get("models_dir")
+    models_dir = Path(folder) if isinstance(folder, str) and folder.strip() else None
+    return open_model(load_model(spec.model, models_dir), spec, bus, env)
+
+
+def open_model(model: Model, spec: MeterSpec, bus: Bus, env: DriverEnv) -> ModbusMeter:
+    """As `open_meter` for a model that is at hand. Raises OptionError."""
     options = Options(spec.options, "MTR-011", f"meter {spec.model}")
     folder = options.text("models_dir")
     rated = options.optional_integer("rated_power_w", 1, _MOST_RATED_W)
-    models_dir = Path(folder) if folder else None
-    model = load_model(spec.model, models_dir)
     timing = timing_of(options, model.timing)
     options.check(1 <= spec.unit <= 247, f"unit is {spec.unit}; expected 1 to 247")
     options.done()
-    return ModbusMeter(model, spec, bus, env, timing, rated, models_dir)
+    return ModbusMeter(model, spec, bus, env, timing, rated, Path(folder) if folder else None)
 
 
 async def read_once(model: str, line: LineSpec, unit: int, env: DriverEnv) -> dict[str, object]:
@@ -102,6 +107,7 @@ class ModbusMeter:
         self._models_dir = models_dir
         self._model, self._spec, self._bus, self._env = model, spec, bus, env
         self._timing = timing
+        self._claimed: dict[str, tuple[str, str]] = {}
         self._watch = RegisterWatch(rated_power_w)
         self._turn = asyncio.Lock()
         self._known = False  # a serial number (or its absence) has been read before
@@ -109,6 +115,11 @@ class ModbusMeter:
         self._heard_of = (
             False  # serial number checked and register confirmed since the last silence
         )
+
+    @property
+    def timing(self) -> DeviceTiming:
+        """As its model and the options say."""
+        return self._timing
 
     @property
     def _who(self) -> str:
@@ -188,13 +199,17 @@ class ModbusMeter:
         """What the meter claims to be, if that is not this model; empty where it is, or says nothing.
         Registers that are known from one weak source only (`sure` is false) refuse nobody."""
         for mark in self._model.identity:
-            seen = await self._tells(mark) if mark.sure else None
+            seen = await self._told(mark.text) if mark.sure else None
             if seen is not None and seen not in mark.expected:
-                return claim(self._model, mark, seen, self._models_dir)
+                return await self._claim(mark, seen)
         return ""
 
-    async def _tells(self, mark: Mark) -> str | None:
-        return await self._told(mark.text)
+    async def _claim(self, mark: Mark, seen: str) -> str:
+        """The whole catalogue is read for it, so once and beside the loop."""
+        if self._claimed.get(mark.name, ("", ""))[0] != seen:
+            text = await asyncio.to_thread(claim, self._model, mark, seen, self._models_dir)
+            self._claimed[mark.name] = (seen, text)
+        return self._claimed[mark.name][1]
 
     async def _check_model(self) -> None:
         other = await self._wrong_model()
