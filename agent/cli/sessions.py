@@ -155,6 +155,7 @@ def receipt(
     from agent.cli.settings_file import settings_or_exit
     from agent.station import queries
     from agent.station.receipts import receipt_text
+    from agent.trust import known_keys
 
     settings = settings_or_exit(config)
     events: list[dict[str, Any]] | None = from_ledger(
@@ -163,7 +164,8 @@ def receipt(
     if not events:
         raise fail(f"STA-012: no session {session_id} in {state}; see `voltill sessions list`")
     session = queries.session_from_json(session_id, events)
-    text = receipt_text(session, settings, width, language)
+    key = known_keys.newest(state / known_keys.NAME)
+    text = receipt_text(session, settings, width, language, key)
     if as_json:
         print_json({"session": session_id, "width": width, "lines": text.splitlines()})
     else:
@@ -197,8 +199,11 @@ def close(session_id: str, how: str, note: str, config: Path, state: Path, as_js
         from agent.station.key_source import record_key
 
         key = record_key(settings_or_exit(config)).open()
-        now = SystemClock().stamp()
-        return summary(by_hand.close(ledger, key, session_id, data, now))
+        try:
+            now = SystemClock().stamp()
+            return summary(by_hand.close(ledger, key, session_id, data, now))
+        finally:
+            key.close()
 
     try:
         data = by_hand.data(how.replace("-", "_"), note, _user())

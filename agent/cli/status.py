@@ -57,6 +57,7 @@ def _attention(found: dict[str, Any]) -> bool:
         or any(e["state"] in ("unknown", "fault") or e["meter"] != "ok" for e in found["evses"])
         or any(s["kind"] != "hold" or s["payment"] in UNSETTLED for s in found["open"])
         or any(day["outcome"] in DAY_UNCLEAR for day in found["ends_of_day"])
+        or bool((found.get("record_key") or {}).get("trouble"))
         or bool(found["set_aside"] or found["stuck"] or _parked(found))
     )
 
@@ -67,9 +68,15 @@ def _parked(found: dict[str, Any]) -> int:
     return outbox.get("parked") or 0
 
 
+def _print_key(found: dict[str, Any]) -> None:
+    if trouble := (found.get("record_key") or {}).get("trouble"):
+        click.echo(f"  record key: {trouble}; no new sessions, records wait")
+
+
 def _print(found: dict[str, Any]) -> None:
     running = "running" if found["running"] else "stopped (read from the ledger)"
     click.echo(f"Station {found['station']}: {running}")
+    _print_key(found)
     for t in found["terminals"]:
         click.echo(f"  terminal {t['id']}: {t['trouble'] or 'ready'} (TID {t['tid'] or 'unknown'})")
         if t["closing"]:

@@ -50,6 +50,7 @@ def _own(state: Path, config: Path, trust: tuple[Path, ...]) -> Report:
     from agent.cli.settings_file import settings_or_exit
     from agent.station import queries
     from agent.station.key_source import record_key
+    from agent.trust import known_keys
     from agent.trust.chain import verify_records
     from agent.trust.keys import KeySet
 
@@ -58,8 +59,10 @@ def _own(state: Path, config: Path, trust: tuple[Path, ...]) -> Report:
     partial = bool(from_ledger(state, "outbox", queries.outbox).get("forgotten"))
     if trust:
         return verify_records(texts, KeySet.load(trust), anchored=True, partial=partial)
-    key = record_key(settings_or_exit(config)).public()
-    return verify_records(texts, KeySet([key]), anchored=False, partial=partial)
+    # Every key this station has signed with: it may have been changed, and its device may be away.
+    keys = known_keys.load(state / known_keys.NAME)
+    keys = keys or (record_key(settings_or_exit(config)).public(),)
+    return verify_records(texts, KeySet(keys), anchored=False, partial=partial)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -6,13 +6,14 @@ and what was known of the hold."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from agent.ledger import EventRow, Ledger, RecordRow, SessionRow
+from agent.ledger import EventRow, Head, Ledger, RecordRow, SessionRow
 from agent.session import FINAL, TABLE_VERSION, E, Event, S, Session, step
 from agent.session.records import iso_utc, settlement_record
 from agent.station.keeper import readable, refold
-from agent.trust.chain import seal
+from agent.trust.chain import Sealed, seal
 from agent.trust.keys import Signer
 from agent.values import Stamp
 
@@ -72,11 +73,32 @@ def listed(ledger: Ledger) -> list[dict[str, Any]]:
     return found
 
 
-def close(
-    ledger: Ledger, key: Signer, session_id: str, word: Mapping[str, Any], now: Stamp
-) -> Session | None:
-    """Take it off the list, event and record in one commit; `word` is by_hand.data's. None when it is not
-    one of these. Raises LedgerError. Nobody else may seal a record at the same time."""
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What takes a session off the list, before it is signed."""
+
+    row: SessionRow
+    event: Event
+    after: Session
+    station: str
+    head: Head
+
+    def seal(self, key: Signer) -> Sealed:
+        return seal(
+            key,
+            chain=self.head.chain,
+            seq=self.head.seq + 1,
+            prev=self.head.hash,
+            type="settlement",
+            station=self.station,
+            stamp=self.event.stamp,
+            body=settlement_record(self.after),
+        )
+
+
+def draft(ledger: Ledger, session_id: str, word: Mapping[str, Any], now: Stamp) -> Draft | None:
+    """Take it off the list; `word` is by_hand.data's. None when it is not one of these. Raises LedgerError.
+    Nobody else may seal a record before this one is stored."""
     row = ledger.session(session_id)
     events = [] if row is None else ledger.events(session_id)
     reason = "" if row is None else why(row, events)
@@ -94,19 +116,21 @@ def close(
     event = Event(E.CLOSED_UNREAD, now, data)
     after = step(before, event).session
     assert after.state in FINAL and after.state is S.CLOSED
-    sealed = seal(
-        key,
-        chain=head.chain,
-        seq=head.seq + 1,
-        prev=head.hash,
-        type="settlement",
-        station=ledger.station,
-        stamp=now,
-        body=settlement_record(after),
-    )
+    return Draft(row, event, after, ledger.station, head)
+
+
+def store(ledger: Ledger, made: Draft, sealed: Sealed) -> Session:
+    """Event and record in one commit. Raises LedgerError."""
+    row, event, after = made.row, made.event, made.after
     ledger.append(
         EventRow(
-            row.id, row.last_n + 1, str(event.name), data, str(after.state), TABLE_VERSION, now
+            row.id,
+            row.last_n + 1,
+            str(event.name),
+            event.data,  # type: ignore[arg-type]  # plain by construction
+            str(after.state),
+            TABLE_VERSION,
+            event.stamp,
         ),
         evse=row.evse,
         terminal=row.terminal,
@@ -114,3 +138,11 @@ def close(
         record=RecordRow.of(sealed, row.id),
     )
     return after
+
+
+def close(
+    ledger: Ledger, key: Signer, session_id: str, word: Mapping[str, Any], now: Stamp
+) -> Session | None:
+    """All of it on the ledger of a stopped station."""
+    made = draft(ledger, session_id, word, now)
+    return None if made is None else store(ledger, made, made.seal(key))

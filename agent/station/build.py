@@ -24,11 +24,9 @@ from agent.station.context import Context
 from agent.station.desk import Desk
 from agent.station.drivers import load
 from agent.station.keeper import Log
-from agent.station.key_source import record_key
 from agent.station.screen import Screen
 from agent.station.taps import DeskRules
 from agent.station.top_up import TopUpRules
-from agent.trust.keys import Signer
 from agent.uplink import Uplink, UplinkConfig, UplinkTiming
 from agent.uplink.drain import DrainTiming
 
@@ -54,7 +52,6 @@ class Parts:
     buses: Mapping[str, Any]
     points: Mapping[str, ChargePoint]
     desks: Mapping[str, Desk]
-    record_key: Signer
     uplink: Uplink | None
 
 
@@ -67,7 +64,7 @@ def policy(settings: Settings) -> Policy:
 
 
 def parts(settings: Settings, card_key: Path, context: Context, ledger: AsyncLedger) -> Parts:
-    """Opens no port: drivers do that when they are first used. Raises KeyRefused, SecretUnavailable,
+    """Opens no port: drivers do that when they are first used. Raises SecretUnavailable,
     DeviceUnavailable (a driver that is not installed or refuses its options)."""
     env = DriverEnv(context.clock.boot_ms, context.log)
     buses = open_buses(settings, env)
@@ -75,8 +72,7 @@ def parts(settings: Settings, card_key: Path, context: Context, ledger: AsyncLed
     desks = {
         t.id: _desk(t, settings, points, env, card_key, ledger, context) for t in settings.terminals
     }
-    signer = record_key(settings).open()
-    return Parts(buses, points, desks, signer, make_uplink(settings, ledger, context))
+    return Parts(buses, points, desks, make_uplink(settings, ledger, context))
 
 
 def open_buses(settings: Settings, env: DriverEnv) -> dict[str, Any]:

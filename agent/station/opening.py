@@ -15,7 +15,7 @@ from agent.session import FINAL
 from agent.station.clock import Clock
 from agent.station.keeper import Log, refold
 from agent.trust.chain import GENESIS, Sealed, seal
-from agent.trust.keys import KeySet, KeySource
+from agent.trust.keys import KeySet, KeySource, Signer
 from agent.trust.plain import JSON
 
 # The word of the gap record for what has happened, by error id.
@@ -64,6 +64,12 @@ class Opening:
 
     def _rescue(self, trouble: LedgerDamaged) -> None:
         key = self._key.open()
+        try:
+            self._begin_anew(key, trouble)
+        finally:
+            key.close()
+
+    def _begin_anew(self, key: Signer, trouble: LedgerDamaged) -> None:
         source = rescue.interrupted(self._path)
         if source is None and rescue.exists(self._path):
             source = rescue.set_aside(self._path)

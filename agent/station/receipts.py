@@ -9,18 +9,27 @@ from agent.session import S, Session
 from agent.settings.models import Settings
 from agent.station.key_source import record_key
 from agent.tariff import Bill
-from agent.trust.keys import KeyRefused
+from agent.trust.keys import KeyRefused, PublicKey
 from agent.values import Money, Stamp
 
 FINGERPRINT_DIGITS = 16
 
 
-def receipt_text(session: Session, settings: Settings, width: int, language: str | None) -> str:
-    """The receipt in `width` columns; in the station's first language unless one is given."""
-    return render(receipt_facts(session, settings, language), width)
+def receipt_text(
+    session: Session,
+    settings: Settings,
+    width: int,
+    language: str | None,
+    key: PublicKey | None = None,
+) -> str:
+    """The receipt in `width` columns; in the station's first language unless one is given. `key`: the one
+    records are signed with, where that is known without its device."""
+    return render(receipt_facts(session, settings, language, key), width)
 
 
-def receipt_facts(session: Session, settings: Settings, language: str | None) -> ReceiptFacts:
+def receipt_facts(
+    session: Session, settings: Settings, language: str | None, key: PublicKey | None = None
+) -> ReceiptFacts:
     station, operator = settings.station, settings.station.operator
     card, hold = session.card, session.hold
     return ReceiptFacts(
@@ -55,7 +64,7 @@ def receipt_facts(session: Session, settings: Settings, language: str | None) ->
         owed=_money(session, session.owed_minor),
         pending=session.state not in (S.CLOSED, S.SETTLED),
         record_seq=session.record_seq,
-        key_fingerprint=_fingerprint(settings),
+        key_fingerprint=_fingerprint(settings, key),
     )
 
 
@@ -85,8 +94,8 @@ def _url(settings: Settings, session_id: str) -> str:
     return f"{operator.receipt_url.rstrip('/')}/{session_id}"
 
 
-def _fingerprint(settings: Settings) -> str:
+def _fingerprint(settings: Settings, key: PublicKey | None) -> str:
     try:
-        return record_key(settings).public().kid[:FINGERPRINT_DIGITS]
+        return (key or record_key(settings).public()).kid[:FINGERPRINT_DIGITS]
     except KeyRefused:
         return ""  # printed by somebody who may not read the key

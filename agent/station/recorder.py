@@ -9,17 +9,18 @@ from agent.session import E, Effect, Session
 from agent.session.records import session_record, settlement_record
 from agent.station import aside
 from agent.station.keeper import Keeper
+from agent.station.signing import Signing
 from agent.trust.chain import Sealed, seal
 from agent.trust.keys import Signer
 from agent.values import Stamp
 
 
 class Recorder:
-    """Signing never runs inside a transaction nor between an approval and its answer; with RFC 6979
-    the same record signed again after a crash has the same bytes."""
+    """Signing never runs inside a transaction nor between an approval and its answer. While the key is away
+    everything waits here, in its order; what is owed stays in the ledger."""
 
-    def __init__(self, ledger: AsyncLedger, keeper: Keeper, key: Signer) -> None:
-        self._ledger, self._keeper, self._key = ledger, keeper, key
+    def __init__(self, ledger: AsyncLedger, keeper: Keeper, signing: Signing) -> None:
+        self._ledger, self._keeper, self._signing = ledger, keeper, signing
         self._turn = asyncio.Lock()
 
     async def record(self, session_id: str, effect: Effect) -> None:
@@ -37,9 +38,11 @@ class Recorder:
     ) -> Session | None:
         """A person takes a session off the list that the station left alone; see aside.close."""
         async with self._turn:
-            return await self._ledger.use(
-                lambda ledger: aside.close(ledger, self._key, session_id, word, now)
-            )
+            draft = await self._ledger.use(lambda at: aside.draft(at, session_id, word, now))
+            if draft is None:
+                return None
+            sealed = await self._signing.use(draft.seal)
+            return await self._ledger.use(lambda at: aside.store(at, draft, sealed))
 
     async def _sealed(self, session: Session, effect: Effect) -> Sealed:
         kind = "session" if effect is Effect.RECORD_SESSION else "settlement"
@@ -49,9 +52,9 @@ class Recorder:
             raise ValueError(f"session {session.id} has no event; a record of it cannot be")
         head = await self._ledger.head()
 
-        def sign() -> Sealed:
+        def sign(key: Signer) -> Sealed:
             return seal(
-                self._key,
+                key,
                 chain=head.chain,
                 seq=head.seq + 1,
                 prev=head.hash,
@@ -61,7 +64,7 @@ class Recorder:
                 body=body,
             )
 
-        return await asyncio.to_thread(sign)
+        return await self._signing.use(sign)
 
 
 def _wanted(session: Session, effect: Effect) -> bool:

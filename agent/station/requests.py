@@ -71,6 +71,7 @@ class Requests:
             "ends_of_day": await station.ledger.use(queries.ends_of_day),
             "set_aside": dict(station.keeper.set_aside),
             "aside": await station.ledger.use(aside.listed),
+            "record_key": station.signing.status(),
             "stuck": station.progress.stuck(),
         }
 
@@ -157,6 +158,8 @@ class Requests:
             raise ControlRefused(str(error)) from None
         if session_id in keeper.set_aside:
             now = self._station.clock.stamp()
+            if self._station.signing.trouble:  # a person does not wait for a token at a socket
+                raise ControlRefused(self._station.signing.trouble)
             alone = await self._station.recorder.close_aside(session_id, data, now)
             if alone is not None:
                 keeper.closed_aside(alone)

@@ -6,7 +6,6 @@ starts it again, and recovery by replay is the normal start."""
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -30,9 +29,12 @@ from agent.station.notify import Progress, notify, watchdog_interval_ms
 from agent.station.opening import Opening
 from agent.station.recorder import Recorder
 from agent.station.requests import Requests
+from agent.station.room import Room
+from agent.station.signing import Signing
 from agent.station.till import MONEY_EFFECTS
 from agent.station.timers import Timers
 from agent.tariff import Tariff
+from agent.trust import known_keys
 
 # On SIGTERM running sessions are stopped, recorded and captured; systemd's TimeoutStopSec is longer.
 END_BOUND_S = 60.0
@@ -40,9 +42,6 @@ UNKNOWN_ASK_S = 3600.0  # a terminal learns of an outcome at its next batch at t
 FEED_S = 5.0  # watchdog check without systemd, for the log alone
 CHECKPOINT_S = 60.0  # the write-ahead log is folded back when nothing is going on
 WIND_DOWN_S = 5.0  # for parts to let go of their devices, before the releases are taken back anyway
-# A session with its records takes some 100 KiB; the ledger's log grows to 4 MiB before it is folded back.
-# What began must be able to end.
-ROOM_BYTES = 16 * 1024 * 1024
 # What a connector has to do when one of these is entered, a driver waits for.
 WAKES_CONNECTOR = (S.HELD, S.STARTING, S.STOPPING)
 
@@ -87,17 +86,16 @@ class Station:
     async def run(self) -> int:
         """Until SIGTERM or SIGINT. Exit code 0, or 2 when a part died."""
         self._listen_for_signals()
-        opening = Opening(
-            self.paths.ledger,
-            self.settings.station.id,
-            record_key(self.settings),
-            self.clock,
-            self.log,
-        )
+        key = record_key(self.settings)
+        opening = Opening(self.paths.ledger, self.settings.station.id, key, self.clock, self.log)
         self.ledger = await opening.open(was_here=self.paths.card_key.exists())
+        book = self.paths.state / known_keys.NAME
+        self.signing = Signing(key, book, self.clock, self.log)
         try:
+            await self.signing.start()
             return await self._run()
         finally:
+            await self.signing.close()
             await self.ledger.close()
 
     async def _run(self) -> int:
@@ -108,14 +106,17 @@ class Station:
         self.progress = Progress(lambda: round(loop.time() * 1000))
         self.context = Context(self.clock, self.keeper, self.progress, self.tariff, self.log)
         self.parts = build.parts(self.settings, self.paths.card_key, self.context, self.ledger)
-        self.recorder = Recorder(self.ledger, self.keeper, self.parts.record_key)
+        self.recorder = Recorder(self.ledger, self.keeper, self.signing)
+        desks = self.parts.desks.values()
+        self.room = Room(self.ledger, self.paths.state, desks, self.signing, self.log)
+        self.signing.changed = self.room.tell
         self.timers = Timers(build.policy(self.settings), self.context, self._start)
         self.keeper.perform = self._perform
         control = ControlServer(self.paths.control, Requests(self).handlers)
         try:
             await control.start()
             await self._recover()
-            await self._look_for_room()
+            await self.room.look()
             for name, work in self._loops():
                 self._start(name, work)
             notify(f"READY=1\nSTATUS={self._status_line()}")
@@ -143,6 +144,8 @@ class Station:
         loops += [(f"terminal {d.id}", d.run()) for d in self.parts.desks.values()]
         if self.parts.uplink is not None:
             loops.append(("uplink", self.parts.uplink.run()))
+        if self.signing.watches:
+            loops.append(("record key", self.signing.run()))
         loops += [("watchdog", self._watch()), ("housekeeping", self._keep_house())]
         return loops
 
@@ -324,31 +327,11 @@ class Station:
             states = {s.state for s in self.keeper.sessions.values()}
             quiet = not states & IN_MOTION
             await care.turn(quiet=quiet, ended=quiet and not states & OCCUPIES_EVSE)
-            await self._look_for_room(care.trouble)
-
-    async def _look_for_room(self, trouble: str = "") -> None:
-        """A full disk refuses new sessions, early enough for the running ones to end."""
-        room = await self.ledger.look_for_room()
-        try:
-            disk = os.statvfs(self.paths.state)
-        except OSError:
-            return  # the ledger itself will say so
-        free = disk.f_bavail * disk.f_frsize
-        why = "" if free >= ROOM_BYTES else f"STA-029: {free} bytes free; expected {ROOM_BYTES}"
-        why = why or ("" if room else "LED-008: no room is kept back for running sessions to end")
-        why = why or (f"LED-003: {trouble}" if trouble else "")
-        desks = list(self.parts.desks.values())
-        if why and not any(desk.no_room for desk in desks):
-            effect = "no new sessions; free space in the state directory"
-            self.log("disk_full", level="error", id="STA-029", why=why, effect=effect)
-        elif not why and any(desk.no_room for desk in desks):
-            self.log("disk_has_room", free=free)
-        for desk in desks:
-            desk.no_room = why
-            desk.refresh()
+            await self.room.look(care.trouble)
 
     def _status_line(self) -> str:
-        troubles = [f"{d.id}: {d.trouble}" for d in self.parts.desks.values() if d.trouble]
+        troubles = [self.signing.trouble] if self.signing.trouble else []
+        troubles += [f"{d.id}: {d.trouble}" for d in self.parts.desks.values() if d.trouble]
         return "; ".join(troubles) or f"{len(self.keeper.sessions)} open sessions"
 
     # --- going down -------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_e
 
 from agent.ledger import LedgerError
 from agent.session import S
-from agent.station import station as station_module
+from agent.station import room as room_module
 
 Make = Callable[..., World]
 THIRD_CARD = b"card-three"
@@ -179,7 +179,7 @@ def test_a_disk_that_is_nearly_full_lets_running_sessions_end(
 ) -> None:
     w = make()
     charge(w)
-    monkeypatch.setattr(station_module, "ROOM_BYTES", 1 << 60)
+    monkeypatch.setattr(room_module, "ROOM_BYTES", 1 << 60)
     w.run(70)
     assert [e["id"] for e in w.errors()] == ["STA-029"]
     w.terminal.tap(CARD)
@@ -189,7 +189,7 @@ def test_a_disk_that_is_nearly_full_lets_running_sessions_end(
     w.terminal.tap(OTHER_CARD)
     w.run(10)
     assert len(w.sessions()) == 1
-    monkeypatch.setattr(station_module, "ROOM_BYTES", 1)
+    monkeypatch.setattr(room_module, "ROOM_BYTES", 1)
     w.run(70)
     assert len(w.logged("disk_has_room")) == 1
 

@@ -1,0 +1,52 @@
+"""Why no new session may begin, as far as the station itself is concerned: no room on the disk, a damaged
+ledger, a record key that cannot sign. What began must be able to end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from agent.ledger import AsyncLedger
+from agent.station.desk import Desk
+from agent.station.keeper import Log
+from agent.station.signing import Signing
+
+# A session with its records takes some 100 KiB; the ledger's log grows to 4 MiB before it is folded back.
+ROOM_BYTES = 16 * 1024 * 1024
+
+
+class Room:
+    def __init__(
+        self, ledger: AsyncLedger, state: Path, desks: Iterable[Desk], signing: Signing, log: Log
+    ) -> None:
+        self._ledger, self._state, self._log = ledger, state, log
+        self._desks, self._signing = tuple(desks), signing
+        self._why = ""
+
+    async def look(self, trouble: str = "") -> None:
+        """A full disk refuses new sessions, early enough for the running ones to end. `trouble`: that of the
+        ledger."""
+        room = await self._ledger.look_for_room()
+        try:
+            disk = os.statvfs(self._state)
+        except OSError:
+            return  # the ledger itself will say so
+        free = disk.f_bavail * disk.f_frsize
+        why = "" if free >= ROOM_BYTES else f"STA-029: {free} bytes free; expected {ROOM_BYTES}"
+        why = why or ("" if room else "LED-008: no room is kept back for running sessions to end")
+        why = why or (f"LED-003: {trouble}" if trouble else "")
+        refused = any(desk.no_room not in ("", self._signing.trouble) for desk in self._desks)
+        if why and not refused:
+            effect = "no new sessions; free space in the state directory"
+            self._log("disk_full", level="error", id="STA-029", why=why, effect=effect)
+        elif not why and refused:
+            self._log("disk_has_room", free=free)
+        self._why = why
+        self.tell()
+
+    def tell(self) -> None:
+        """The desks show it, and refuse taps."""
+        for desk in self._desks:
+            desk.no_room = self._why or self._signing.trouble
+            desk.refresh()
