@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agent.session.events import E
@@ -40,12 +41,14 @@ class Policy:
     """What the operator decides about waiting. Milliseconds.
 
     `hold_valid_ms`: how long the acquirer keeps a hold. Energy is stopped `hold_finish_ms` before it
-    ends, so that the capture still finds it, and the alarm comes `hold_alarm_ms` before."""
+    ends, so that the capture still finds it, and the alarm comes `hold_alarm_ms` before.
+    `hold_valid_by_scheme`: the same for card schemes, by `scheme_key` of their name."""
 
     connection_timeout_ms: int
     start_timeout_ms: int
     retry_steps: tuple[tuple[int, int], ...] = RETRY_STEPS
     hold_valid_ms: int = 24 * HOUR_MS
+    hold_valid_by_scheme: Mapping[str, int] = field(default_factory=dict)
     hold_finish_ms: int = HOUR_MS
     hold_alarm_ms: int = 2 * HOUR_MS
 
@@ -73,7 +76,7 @@ def deadlines(s: Session, policy: Policy) -> list[Deadline]:
             reason: dict[str, object] = {"reason": "car draws nothing"}
             found.append(Deadline(E.STOP, policy.start_timeout_ms, reason))
         if s.held_at is not None:
-            last_ms = policy.hold_valid_ms - policy.hold_finish_ms
+            last_ms = hold_valid_ms(s, policy) - policy.hold_finish_ms
             found.append(Deadline(E.STOP, last_ms, {"reason": "hold expires"}, s.held_at))
         return found
     if s.state in (S.HOLD_UNCLEAR, S.RAISE_OPEN):
@@ -97,4 +100,21 @@ def hold_left_ms(s: Session, now: Stamp, policy: Policy) -> int | None:
     """How long the acquirer still keeps the hold; None without one."""
     if s.held_at is None or not s.held_minor:
         return None
-    return policy.hold_valid_ms - waited_ms(s.held_at, now)
+    return hold_valid_ms(s, policy) - waited_ms(s.held_at, now)
+
+
+def scheme_key(name: str) -> str:
+    """A scheme as terminals write it ("VISA", "Debit Mastercard"), without case, blanks and signs."""
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def hold_valid_ms(s: Session, policy: Policy) -> int:
+    """By the card that the terminal named with the hold; of two schemes in its name the longer one counts
+    ("visa electron" before "visa"). A card that is not named, or with a name that nobody listed, may be
+    any of them, so the shortest time counts."""
+    by_scheme = policy.hold_valid_by_scheme
+    name = scheme_key(str(s.card.get("card_name", "")))
+    found = [scheme for scheme in by_scheme if scheme in name]
+    if found:
+        return by_scheme[max(found, key=len)]
+    return min(policy.hold_valid_ms, *by_scheme.values()) if by_scheme else policy.hold_valid_ms

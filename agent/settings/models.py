@@ -45,6 +45,11 @@ UnitAddress = Annotated[Whole, Field(ge=1, le=247)]  # Modbus over serial line 1
 VOLTS_THREE_PHASE = 690
 
 
+Scheme = Annotated[
+    str, matching(r"[A-Za-z0-9][A-Za-z0-9 ]{1,29}", "a card scheme such as visa, 2 to 30 letters")
+]
+
+
 class Operator(Section):
     """Who sells the energy; printed on receipts."""
 
@@ -230,6 +235,11 @@ class Hold(Section):
         24,
         description="hours the acquirer keeps a hold; energy stops an hour before, with an alarm two"
         " hours before",
+    )
+    valid_h_by_scheme: dict[Scheme, Annotated[Whole, Field(ge=3, le=720)]] = Field(
+        default_factory=dict,
+        description="the same for card schemes, by the name the terminal gives with the hold, such as"
+        " {visa: 168, mastercard: 720}; for a card that is not among them the shortest of all counts",
     )
 
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from agent.ledger import AsyncLedger
 from agent.ports import DeviceUnavailable, DriverEnv, Evse, EvseSpec, MeterSpec, TerminalSpec
-from agent.session.deadlines import HOUR_MS, MINUTE_MS, Policy
+from agent.session.deadlines import HOUR_MS, MINUTE_MS, Policy, scheme_key
 from agent.settings.models import EvsePoint, Settings, TerminalPoint
 from agent.settings.secrets import Secret, read_secret, secret_path
 from agent.station.charge_point import ChargePoint, PointRules
@@ -60,7 +60,17 @@ def policy(settings: Settings) -> Policy:
         connection_timeout_ms=settings.payment.connection_timeout_s * 1000,
         start_timeout_ms=START_TIMEOUT_MS,
         hold_valid_ms=settings.payment.hold.valid_h * HOUR_MS,
+        hold_valid_by_scheme=_valid_by_scheme(settings.payment.hold.valid_h_by_scheme),
     )
+
+
+def _valid_by_scheme(hours: Mapping[str, int]) -> dict[str, int]:
+    """In ms. Of two spellings of one scheme the shorter time counts."""
+    found: dict[str, int] = {}
+    for name, each in hours.items():
+        key = scheme_key(name)
+        found[key] = min(each * HOUR_MS, found.get(key, each * HOUR_MS))
+    return found
 
 
 def parts(settings: Settings, card_key: Path, context: Context, ledger: AsyncLedger) -> Parts:

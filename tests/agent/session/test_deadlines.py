@@ -14,6 +14,7 @@ from agent.session.deadlines import (
     deadlines,
     hold_left_ms,
     retry_after_ms,
+    scheme_key,
     waited_ms,
 )
 from agent.session.session import Session
@@ -119,6 +120,33 @@ def test_a_hold_ages_through_suspend_and_by_the_wall_clock_through_a_reboot() ->
     before = replace(later, utc_ms=held_at.utc_ms - DAY_MS)
     assert waited_ms(held_at, before) == 0, "a clock without a battery says nothing"
     assert hold_left_ms(replace(story.session, held_minor=0), now, POLICY) is None
+
+
+@pytest.mark.parametrize(
+    ("card", "hours"),
+    [
+        ("VISA", 168),
+        ("Visa Debit", 168),
+        ("VISA ELECTRON", 48),  # the longer name says more
+        ("Debit Mastercard", 720),
+        ("girocard", 48),  # not listed: the shortest of all
+        ("", 48),
+    ],
+)
+def test_a_hold_is_valid_as_long_as_its_scheme_says(card: str, hours: int) -> None:
+    by_scheme = {scheme_key("Visa"): 168, scheme_key("visa electron"): 48, "mastercard": 720}
+    policy = replace(
+        POLICY,
+        hold_valid_ms=96 * HOUR_MS,
+        hold_valid_by_scheme={name: n * HOUR_MS for name, n in by_scheme.items()},
+    )
+    story = reach(S.CHARGING)
+    s = replace(story.session, card={"card_name": card} if card else {})
+    (due,) = [d for d in deadlines(s, policy) if d.data.get("reason") == EXPIRES]
+    assert due.after_ms == hours * HOUR_MS - policy.hold_finish_ms
+    assert s.held_at is not None
+    assert hold_left_ms(s, s.held_at, policy) == hours * HOUR_MS
+    assert hold_left_ms(s, s.held_at, replace(policy, hold_valid_by_scheme={})) == 96 * HOUR_MS
 
 
 def test_every_failed_try_moves_along_the_schedule() -> None:

@@ -201,8 +201,14 @@ def test_a_cost_below_the_acquirer_s_minimum_is_waived_and_released(make: Make) 
     one_end_each(w)
 
 
-def test_energy_stops_before_the_hold_expires_with_an_alarm_before(make: Make) -> None:
-    w = make(hold="500.00", valid_h=3)
+@pytest.mark.parametrize(
+    ("valid_h", "schemes"), [(3, "{}"), (24, "{girocard: 3, visa: 9}"), (24, "{visa: 3}")]
+)
+def test_energy_stops_before_the_hold_expires_with_an_alarm_before(
+    make: Make, valid_h: int, schemes: str
+) -> None:
+    """The terminal names the card, a girocard, with the hold."""
+    w = make(hold="500.00", valid_h=valid_h, partial=f"accept, valid_h_by_scheme: {schemes}")
     tap(w)
     w.plant.draw(0)
     w.run(10)
