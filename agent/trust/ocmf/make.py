@@ -14,9 +14,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-
-from agent.trust.keys import SCALAR_BYTES, PublicKey
+from agent.trust.keys import SCALAR_BYTES, PublicKey, der_signature
 from agent.trust.ocmf import checks, exact, obis
 from agent.trust.ocmf.exact import JSON
 from agent.trust.ocmf.findings import card_places
@@ -176,8 +174,7 @@ def make(content: Content, signer: RecordSigner) -> SignedValue:
     raw = signer.sign(signed)
     if len(raw) != 2 * SCALAR_BYTES or not signer.public.verify(raw, signed):
         raise CannotMake("the key gave a signature that does not fit its public key")
-    r, s = int.from_bytes(raw[:SCALAR_BYTES]), int.from_bytes(raw[SCALAR_BYTES:])
-    section = exact.dumps({"SA": DEFAULT_ALGORITHM, "SD": encode_dss_signature(r, s).hex().upper()})
+    section = exact.dumps({"SA": DEFAULT_ALGORITHM, "SD": der_signature(raw).hex().upper()})
     text = f"OCMF|{signed.decode('ascii')}|{section}"
     if len(text) > MAX_TEXT_CHARS:
         raise CannotMake(f"the record has {len(text)} characters; at most {MAX_TEXT_CHARS}")
