@@ -18,7 +18,7 @@ from agent.trust.keys import SCALAR_BYTES, PublicKey, der_signature
 from agent.trust.ocmf import checks, exact, obis
 from agent.trust.ocmf.exact import JSON
 from agent.trust.ocmf.findings import card_places
-from agent.trust.ocmf.record import END_REASONS, MAX_TEXT_CHARS
+from agent.trust.ocmf.record import END_REASONS
 from agent.trust.ocmf.signature import DEFAULT_ALGORITHM
 from agent.values import Quality, ReadingState, Stamp
 
@@ -27,7 +27,7 @@ IMPORT_REGISTER = "1-0:1.8.0"
 MAX_TEXT_FIELD_CHARS = 100  # names and serial numbers; the format sets no bound, displays do
 MAX_ID_CHARS = 40  # the format's data area of the identification
 MAX_CABLE_NAME_CHARS = 20
-MAX_MARKS = 100  # begin, end and every change of tariff of a day, with room
+MAX_MARKS = 100  # begin, end and every change of tariff of a day; far below what a reader takes
 MAX_ENERGY_WH = 10**12  # no meter's register reaches a terawatt-hour
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 32_503_680_000_000  # the year 3000
@@ -176,8 +176,6 @@ def make(content: Content, signer: RecordSigner) -> SignedValue:
         raise CannotMake("the key gave a signature that does not fit its public key")
     section = exact.dumps({"SA": DEFAULT_ALGORITHM, "SD": der_signature(raw).hex().upper()})
     text = f"OCMF|{signed.decode('ascii')}|{section}"
-    if len(text) > MAX_TEXT_CHARS:
-        raise CannotMake(f"the record has {len(text)} characters; at most {MAX_TEXT_CHARS}")
     return SignedValue(text, signer.public.spki.hex().upper(), "station")
 
 

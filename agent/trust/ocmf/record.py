@@ -140,10 +140,7 @@ def parse(text: str | bytes) -> Record:
         raise OcmfRefused("format", f"{seen}; expected payload and signature")
     payload = exact.loads_object(sections[0], "payload")
     signature = exact.loads_object(sections[1], "signature section")
-    try:
-        signed = sections[0].encode("utf-8")
-    except UnicodeEncodeError:
-        raise OcmfRefused("format", "half a character (a lone surrogate) in the text") from None
+    signed = sections[0].encode("utf-8")  # half characters were refused with the JSON
     key = sections[2].strip() if len(sections) == 3 else ""
     return Record(plain, signed, payload, signature, key, _readings(payload))
 

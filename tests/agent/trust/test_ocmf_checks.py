@@ -100,6 +100,10 @@ FAULTS: dict[str, tuple[Callable[[], Record], list[tuple[str, str]]]] = {
     "identification odd": (lambda: record(IL="SURE"), [("warning", "identification")]),
     "SEAL's flag": (lambda: record(IF=["OCCP_AUTH"]), [("warning", "identification")]),
     "too many flags": (lambda: record(IF=["RFID_NONE"] * 5), [("warning", "identification")]),
+    "flags that are no list!": (
+        lambda: record(IF="RFID_NONE"),
+        [("warning", "identification")],
+    ),
     "odd type": (lambda: record(IT="CARD"), [("warning", "identification")]),
     "not said whether identified": (lambda: record(IS=None), [("warning", "identification")]),
     "clock informative": (
@@ -205,6 +209,11 @@ def test_each_fault_is_found_and_nothing_else(fault: str) -> None:
         assert theirs(made) == bool(errors(findings))
 
 
+@pytest.mark.parametrize("rv", ["1" * 60, "1e999", "12,5", "0x10", "", True, [1], "١٢"])
+def test_values_that_are_no_number(rv: object) -> None:
+    assert ("error", "value") in told(ocmf.eichrecht(record(reading(), end(rv=rv))))
+
+
 def test_times_that_cannot_be_read() -> None:
     for tm in (
         "",
@@ -300,6 +309,12 @@ def test_card_numbers_are_found_anywhere_and_never_shown() -> None:
     assert "4111" not in output.replace("*1111", "")
     assert "************1111" in output
     assert CARD not in shown(f"no {CARD} here")
+
+
+def test_what_is_meant_to_be_a_card_number_is_hidden_even_when_its_check_digit_is_wrong() -> None:
+    made = record(IT="ISO7812", ID="4111111111111112")
+    assert card_places(made.payload) == ["ID"]
+    assert without_cards(made.payload)["ID"] == "************1112"
 
 
 def test_serial_numbers_are_no_card_numbers() -> None:
@@ -412,6 +427,12 @@ def test_two_connectors_of_one_station_are_kept_apart() -> None:
         record(end(rv=6), PG="T4", MS="M2"),
     ]
     assert [charge.energy_wh for charge in transactions(records)] == [12_500, 1000]
+    assert ocmf.across(records, whole=True) == []
+
+
+def test_records_without_a_page_or_without_a_value_break_nothing() -> None:
+    records = [first(PG=None), record(end(rv=None), PG="T42")]
+    assert [charge.energy_wh for charge in transactions(records)] == [None]
     assert ocmf.across(records, whole=True) == []
 
 
