@@ -53,6 +53,9 @@ class Backend:
         )
         self.pipe: SimPipe | None = None
         self.reachable = True
+        # A broker that accepts connections later: whoever waits for it, and whether it makes them wait.
+        self._at_door: SimPipe | None = None
+        self._door_shut = False
         self.ack_delay_s = 0.0
         self.refuses = self.lies = False
         self.publishes_lost_permille = 0
@@ -76,6 +79,22 @@ class Backend:
     ) -> SimPipe:
         self.pipe = SimPipe(self, owner, events)
         return self.pipe
+
+    def shut_door(self) -> None:
+        """The connection breaks, and the next one waits for `open_door`."""
+        self._door_shut = True
+        self.drop()
+
+    def open_door(self) -> None:
+        self._door_shut = False
+        pipe, self._at_door = self._at_door, None
+        if pipe is not None:
+            pipe.connect()
+
+    def waits(self, pipe: SimPipe) -> bool:
+        if self._door_shut:
+            self._at_door = pipe
+        return self._door_shut
 
     def drop(self) -> None:
         """The connection breaks."""
@@ -169,6 +188,7 @@ class Backend:
         database.commit()
 
     def heal(self) -> None:
+        self.open_door()
         self.reachable, self.ack_delay_s = True, 0.0
         self.refuses = self.lies = False
         self.publishes_lost_permille = 0
@@ -197,7 +217,7 @@ class SimPipe:
         self._mid = 0
 
     async def open(self) -> None:
-        self._world(self._connect)
+        self._world(self.connect)
 
     def publish(
         self, topic: str, payload: bytes, *, retain: bool = False, content_type: str | None = None
@@ -218,8 +238,8 @@ class SimPipe:
 
     # --- the world's side -------------------------------------------------------------------------
 
-    def _connect(self) -> None:
-        if self is not self._backend.pipe:
+    def connect(self) -> None:
+        if self is not self._backend.pipe or self._backend.waits(self):
             return
         if not self._backend.reachable:
             self._hand(self._events.down, GONE)

@@ -70,6 +70,7 @@ class Cable:
         self._char_s = BITS_PER_CHAR / baud
         self.to_device: Callable[[bytes], None] = lambda _: None
         self.plugged_in = True
+        self.lag_s = 0.0  # a slow adapter between device and board
         self._near: NearEnd | None = None
         self._out_free_s = self._in_free_s = 0.0
 
@@ -94,7 +95,7 @@ class Cable:
         self._in_free_s = start_s + len(data) * self._char_s
         for delay_s, piece in self.noise.carry(data):
             if piece:
-                self._world.call_at(self._in_free_s + delay_s, self._arrive, piece)
+                self._world.call_at(self._in_free_s + delay_s + self.lag_s, self._arrive, piece)
 
     def _arrive(self, data: bytes) -> None:
         near = self._near

@@ -209,6 +209,12 @@ class Faults(DayFaults):
         switches.host_s = float(fault.what or 4 + fault.amount % 60)
         return lambda: setattr(switches, "host_s", None)
 
+    def _terminal_slow(self, fault: Fault) -> End:
+        """Each word of it takes a moment: states that last for milliseconds last for seconds."""
+        cable = self.terminal(fault).cable
+        cable.lag_s = float(fault.what or 0.1 + fault.amount % 8 / 10)
+        return lambda: setattr(cable, "lag_s", 0.0)
+
     def _terminal_replaced(self, fault: Fault) -> End:
         """Another device behind the same cable; some come back from repair with their holds."""
         world, terminal = self._world, self.terminal(fault)

@@ -30,6 +30,17 @@ SHORT = (
     "capturing",
     "releasing",
 )
+# They last as long as the terminal is spoken to.
+SPOKEN = (
+    "authorizing",
+    "approved",
+    "hold_unclear",
+    "capture_unclear",
+    "release_unclear",
+    "raise_open",
+)
+DUE = ("capture_due", "release_due")
+SLOW_TERMINAL_S = "0.3"
 SLOW_DISK_S = "0.6"  # a commit: late, but in time for a terminal
 SLOW_HOST_S = "20"  # the session is over before the host has raised its hold
 # Refused not for now, and for good (PA00P015 ch. 10): command, code, how often.
@@ -82,13 +93,18 @@ def aim(pair: int, number: int, visit: Visit, rng: random.Random, cuts: bool) ->
         faults.append(Fault("terminal_refuses", number, FIRST_S, VISIT_S, what=REFUSED[state]))
     if state == RAISE:
         faults.append(Fault("host_slow", number, FIRST_S, VISIT_S, what=SLOW_HOST_S))
-    if state in SHORT and step not in ("write", "sync") and rng.randrange(3):
+    outside = step not in ("write", "sync")
+    if state in SHORT and outside and rng.randrange(8):
         faults.append(Fault("disk_stall", number, FIRST_S, VISIT_S, what=SLOW_DISK_S))
+    if state in SPOKEN and outside and not step.startswith("terminal"):
+        faults.append(Fault("terminal_slow", number, FIRST_S, VISIT_S, what=SLOW_TERMINAL_S))
+    nth = rng.choice((1, 1, 1, 2, 2, 3, 5))
+    few = step == "sync" or step.startswith("mqtt") or state in (*SHORT, *SPOKEN, *DUE, "suspended")
     kill = Kill(
         visit=number,
         state=state,
         step=step,
-        nth=rng.choice((1, 1, 1, 2, 2, 3, 5)),
+        nth=1 if few and rng.randrange(4) else nth,
         power=cuts and rng.randrange(3) == 0,
         away_s=rng.choice((3.0, 3.0, 3.0, 8.0, 25.0, 70.0)),
     )
@@ -100,7 +116,9 @@ def _way(state: str, visit: Visit) -> Visit:
     if state in (NO_SESSION, "authorizing"):
         return visit
     good = visit if visit.card in GOOD_CARDS else replace(visit, card="visa")
-    if state in ("approved", "hold_unclear", "held"):
+    if state == "held":  # a car that is there begins at once
+        return replace(good, order="tap_first", early="")
+    if state in ("approved", "hold_unclear"):
         return replace(good, order="tap_first" if visit.order == "no_tap" else visit.order)
     if state.startswith("releas"):
         return replace(good, order="no_plug")

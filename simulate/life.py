@@ -146,9 +146,11 @@ async def live_all(world: World, visits: tuple[Visit, ...]) -> None:
         for number, visit in those:
             world.fate.visit = max(world.fate.visit, number)
             world.visit_begins(number)
+            world.aim()
             await Driver(world, visit).live()
             await _until_met(world, number)
             world.fate.visit_ended(number)
+            world.aim()
 
     await asyncio.gather(*(lane(those) for those in lanes.values()))
 
@@ -158,6 +160,7 @@ async def _until_met(world: World, number: int) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     while loop.time() < began + DAY_END_S:
+        world.aim()
         kill = world.fate.next
         if kill is None or kill.visit != number:
             return

@@ -13,11 +13,11 @@ from agent.ports import LineSpec
 from agent.values import Quality
 from hil.verify import Movement
 from hil.verify.gather import movements
-from simulate.backend import CUT, Backend
+from simulate.backend import Backend
 from simulate.cable import Cable, Noise
 from simulate.charger import make_charger
 from simulate.disk import Disk
-from simulate.fate import DAY_END, Fate, Kill
+from simulate.fate import DAY_END, NO_SESSION, Fate, Kill
 from simulate.loop import Conductor, SharedLoop, Time
 from simulate.place import BUS_PORT, NAMES, TERMINAL_PORTS, TERMINALS, Place
 from simulate.process import BoardClock, Process
@@ -31,6 +31,8 @@ START_FAILED_S = 30.0
 LOG_LINES_MAX = 20_000
 # The chance that a piece which was not synced outlives a power cut.
 CUT_KEEPS = (0.0, 0.5, 0.95)
+# States of a session in which nothing is said to a terminal of itself.
+QUIET = ("held", "beginning", "starting", "suspended", "stopping", "ending", "recording", "settled")
 APART = 1_000_003  # between the chances of two terminals
 # A dead process' dialogue may go on at a terminal whose host is slow.
 LATE_HOLD_MS = 120_000
@@ -69,6 +71,7 @@ class World:
         self.starts = self.power_cuts = self.starts_failed = 0
         self._corpse: Kill | None = None
         self._ready = self._drew = self.bus_troubled = self._by_hand = False
+        self._aimed_at: Kill | None = None
         self._spent: set[HoldName] = set()
         self.outages: list[tuple[int, int]] = []
         self.violations: list[tuple[str, str]] = []
@@ -289,13 +292,34 @@ class World:
 
     def _poke(self, state: str) -> None:
         """Messages come and go seldom; a kill that waits for one in this state gets one."""
-        kill, pipe = self.fate.next, self.backend.pipe
-        if kill is None or kill.state != state or pipe is None:
+        kill = self.fate.next
+        if kill is None or kill.state != state:
             return
         if kill.step == "mqtt_receive":
             self.loop.call_soon(self.backend.greet)
         elif kill.step == "mqtt_send":
-            self.loop.call_soon(pipe.cut, CUT)  # it comes back with its birth
+            self.loop.call_soon(self.backend.open_door)  # it comes in with its birth
+        elif kill.step.startswith("terminal") and state in QUIET:
+            self.loop.call_soon(self._look_at_terminals)
+
+    def _look_at_terminals(self) -> None:
+        """A technician asks for the state of each."""
+        for terminal in self.terminals:
+            if self.process is not None:
+                self.process.ask(lambda _: None, "terminal_status", terminal=terminal.name)
+
+    def aim(self) -> None:
+        """Called now and then: what a kill needs that is waited for. A message goes out at once where a
+        connection comes up."""
+        kill = self.fate.next
+        wanted = (
+            kill is not None and kill.step == "mqtt_send" and kill.state not in ("", NO_SESSION)
+        )
+        if wanted and kill is not self._aimed_at:
+            self.backend.shut_door()
+        elif not wanted and self._aimed_at is not None:
+            self.backend.open_door()
+        self._aimed_at = kill if wanted else None
 
     def trace(self, who: str, what: str) -> None:
         self.lines.append((self.time.ms, who, what))
