@@ -8,7 +8,7 @@ import sys
 # Loaded by name only when asked for: a meter needs neither MQTT nor cryptography.
 COMMANDS = {
     "terminal": ("hil.terminal.cli:main", "ZVT payment terminal on a serial line"),
-    "meter": ("hil.charger.cli:main_meter", "Modbus RTU energy meter"),
+    "meter": ("hil.meter.cli:main", "Modbus RTU energy meter, any of the catalogue"),
     "evse": ("hil.charger.cli:main_evse", "Modbus RTU charge controller"),
     "charger": ("hil.charger.cli:main_charger", "charge controller and meter with a car, one bus"),
     "backend": ("hil.backend.cli:main", "back end that receives records over MQTT"),

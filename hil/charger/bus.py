@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hil.charger.faults import Fault, spoil
+from hil.charger.faults import Fault, Reply, spoil
 from hil.charger.rtu import Device, Request, RequestFramer, answer, frame_silence_ns
 from hil.common.pty_line import PtyLine
 
@@ -25,12 +25,13 @@ BROADCAST = 0
 
 @dataclass(slots=True)
 class Station:
-    """One slave on the bus, with the requests it still has to answer."""
+    """One slave on the bus, with the requests it still has to answer. `spoil` lets its replies out."""
 
     name: str
     unit: int
     device: Device
     faults: list[Fault] = field(default_factory=list)
+    spoil: Callable[[Fault | None, int, bytes], Reply] = spoil
     waiting: asyncio.Queue[tuple[int, Request]] = field(
         default_factory=lambda: asyncio.Queue(MAX_WAITING_REQUESTS)
     )
@@ -61,6 +62,8 @@ class Bus:
         self.requests: Counter[tuple[int, int]] = Counter()
         self.heard_ns = time.monotonic_ns()
         self.powered = True
+        self.turnaround_s = TURNAROUND_PACED_S
+        self.strict_rate = False  # deaf to a master that has set another rate, as a real line is
         self._before_answer, self._on_heard = before_answer, on_heard
         self._epoch = 0  # counts power cuts: a reply of an earlier life is never sent
         self._silence: asyncio.TimerHandle | None = None
@@ -94,6 +97,8 @@ class Bus:
     async def _receive(self) -> None:
         while True:
             data = await self.line.read()
+            if self.strict_rate and self.line.peer_baud() not in (None, self.line.baud):
+                continue
             self._dispatch(self.framer.feed(data, time.monotonic_ns()))
             self._watch_silence()
 
@@ -128,8 +133,8 @@ class Bus:
             pdu = answer(station.device, request.pdu)
             if request.unit == BROADCAST:
                 continue
-            reply = spoil(station.fault_for(request), station.unit, pdu)
-            delay_s = reply.delay_ms / 1000 + (TURNAROUND_PACED_S if self.line.pace else 0)
+            reply = station.spoil(station.fault_for(request), station.unit, pdu)
+            delay_s = reply.delay_ms / 1000 + (self.turnaround_s if self.line.pace else 0)
             if delay_s:
                 await asyncio.sleep(delay_s)
             if epoch == self._epoch and reply.data:

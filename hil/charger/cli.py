@@ -1,4 +1,4 @@
-"""`python -m hil charger|meter|evse`: the command lines of the simulated bus."""
+"""`python -m hil charger|evse`: the command lines of the simulated bus."""
 
 from __future__ import annotations
 
@@ -21,12 +21,6 @@ def main_charger(argv: list[str]) -> int:
     _meter_arguments(parser, "--meter-unit")
     _evse_arguments(parser, "--evse-unit")
     return _run(parser.parse_args(argv), meter=True, evse=True)
-
-
-def main_meter(argv: list[str]) -> int:
-    parser = _parser("meter", "An SDM630 meter alone; the verb `load` sets the power through it.")
-    _meter_arguments(parser, "--unit")
-    return _run(parser.parse_args(argv), meter=True, evse=False)
 
 
 def main_evse(argv: list[str]) -> int:
