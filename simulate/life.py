@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -95,11 +96,32 @@ class Driver:
         if not await self._until(self._draws, WAIT_FOR_ENERGY_S):
             self._world.trace("driver", "sees no energy and gives up")
             return
+        if visit.limit:
+            self._set_limit(*visit.limit.split())
         await asyncio.sleep(visit.charge_s / 2)
         if visit.stray_tap:
             await self._tap(visit.card if visit.stray_tap == "same" else visit.stray_tap)
         await asyncio.sleep(visit.charge_s / 2)
         await self._end()
+
+    def _set_limit(self, kind: str, value: str) -> None:
+        """As an app would, over the control socket."""
+        world, evse = self._world, self._world.place.evses[self._visit.connector]
+
+        def answered(session: str, answer: dict[str, Any]) -> None:
+            if answer.get("ok"):
+                world.limits[session] = (kind, int(value))
+            world.trace("driver", f"limits {session} to {kind} {value}: {answer.get('ok')}")
+
+        def seen(answer: dict[str, Any]) -> None:
+            evses = answer["result"]["evses"] if answer.get("ok") else ()
+            session = next((e["session"] for e in evses if e["id"] == evse), None)
+            if session is not None and world.process is not None:
+                told = functools.partial(answered, session)
+                world.process.ask(told, "limit", session=session, **{kind: int(value)})
+
+        if world.process is not None:
+            world.process.ask(seen, "status")
 
     async def _end(self) -> None:
         world, visit = self._world, self._visit

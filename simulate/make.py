@@ -59,6 +59,16 @@ SEVERAL = (
 MORE_VARIANTS = (*DAYS, *SEVERAL)
 MORE_OF = 4  # one seed of so many has a station of these
 REPLACED_OF = 30  # one seed of so many has a terminal that is replaced
+LIMITED_OF = 12  # one visit of so many has a limit of its own
+LIMITS = (
+    "max_cost_minor 500",
+    "max_cost_minor 800",
+    "max_cost_minor 1100",
+    "max_energy_wh 120",
+    "max_energy_wh 250",
+    "max_time_s 15",
+    "max_time_s 40",
+)
 OWN = 0xDA7
 FAULTS = (
     "terminal_noise",
@@ -138,6 +148,11 @@ def make_plan(seed: int, menu: Menu) -> Plan:
         _add_days(seed, menu, own, visits, faults, kills)
     if REPLACED in menu.more_faults and not calm and own.randrange(REPLACED_OF) == 0:
         faults.append(_own_fault(REPLACED, len(visits), own))
+    if not calm:
+        for n, visit in enumerate(visits):
+            if own.randrange(LIMITED_OF) == 0 and visit.end in ("unplug", "tap", "limit"):
+                limit = own.choice(LIMITS)
+                visits[n] = replace(visit, limit=limit, end="limit", load_w=22_000)
     return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills))
 
 

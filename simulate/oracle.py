@@ -18,11 +18,14 @@ from hil.verify.evidence import ERROR
 from hil.verify.sessions import check_sessions
 from simulate.charger import START_WH
 from simulate.days import check_days, day_classes, strange
+from simulate.place import MAX_POWER_W
 from simulate.till import name_of
 from simulate.world import World
 
 # How much longer than the truth the idle time of one session may be told: polls and commits.
 IDLE_SLACK_MS = 6_000
+STEP_MINOR = 4  # one Wh of the tariff, rounded up
+STOP_S = 15  # a turn of the station, a lost reply, the car that lets go
 UID_BYTES = 4  # a shorter one is in any text
 # States of a session that stand in the list of open money and are worked on.
 LISTED = frozenset(
@@ -178,11 +181,27 @@ def _money(world: World, told: Told, disturbed: frozenset[str]) -> Iterator[tupl
         wanted = min(session["cost_minor"] or 0, session["held_minor"])
         if charged is not None and charged != wanted:
             yield "charged_wrong", f"{session['id']}: {charged} charged, {wanted} were due"
+        yield from _limit(world, session, bool(blind or interrupted))
     if told.status.get("set_aside"):
         yield "set_aside", f"sessions that the table does not fold: {told.status['set_aside']}"
     complaint = "second_reservation_on_one_tap"
     if any(terminal.desk.complaints[complaint] for terminal in world.terminals):
         yield complaint, "the terminal was asked twice for one tap"
+
+
+def _limit(world: World, session: dict[str, Any], excused: bool) -> Iterator[tuple[str, str]]:
+    """What the driver has set. A cost is stopped in time, but for a step of the meter; energy and time when
+    they are reached, so what flows until the contactor opens comes on top."""
+    kind, most = world.limits.get(session["id"], ("", 0))
+    if not kind or excused:
+        return
+    seen, more = {
+        "max_cost_minor": (session["cost_minor"] or 0, STEP_MINOR),
+        "max_energy_wh": (session["energy_wh"], STOP_S * MAX_POWER_W // 3600),
+        "max_time_s": ((session["charging_ms"] + session["idle_ms"]) // 1000, STOP_S),
+    }[kind]
+    if seen > most + more:
+        yield "limit_passed", f"{session['id']}: {kind} {most}, and it came to {seen}"
 
 
 def _cards(world: World, texts: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ class Visit:
     early: str = ""
     stray_tap: str = ""
     stays_s: float = 1.0  # at the charger, after the end
+    limit: str = ""  # set once energy flows: a kind of agent's `limit`, and its value
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class World:
         self.starts = self.power_cuts = self.starts_failed = 0
         self._corpse: Kill | None = None
         self._ready = self._drew = self.bus_troubled = self._by_hand = False
+        self.limits: dict[str, tuple[str, int]] = {}  # by session, as the agent has agreed
         self._aimed_at: Kill | None = None
         self._spent: set[HoldName] = set()
         self.outages: list[tuple[int, int]] = []

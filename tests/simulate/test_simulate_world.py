@@ -185,3 +185,31 @@ def test_a_replaced_terminal_takes_its_holds_with_it(rig: Any, comes_back: bool)
     else:
         assert verdict.classes["unresolved: away"] == verdict.classes["captured"] == 1
         assert [hold.receipt for hold in former.holds] == [231]
+
+
+@pytest.mark.parametrize(
+    "limit",
+    ["max_cost_minor 500", "max_energy_wh 120", "max_time_s 20"],
+    ids=lambda v: v.split()[0],
+)
+def test_a_limit_of_the_driver_ends_the_session(rig: Any, limit: str) -> None:
+    episode = rig.episode(one(end="limit", load_w=22_000, limit=limit))
+    result = episode.run()
+    assert result.verdict.violations == []
+    assert result.verdict.classes == {"captured": 1}
+    kind, value = limit.split()
+    assert list(episode.world.limits.values()) == [(kind, int(value))]
+    (captured,) = [r for r in episode.world.terminal.acquirer.rows() if r["kind"] == "capture"]
+    assert captured["amount_minor"] < 1_000  # the hold of 20 would have been used up otherwise
+
+
+def test_the_judge_sees_a_limit_that_was_passed(rig: Any) -> None:
+    episode = rig.episode(one(end="limit", load_w=22_000, limit="max_cost_minor 500"))
+    agreed = episode.world.limits
+
+    class Lower(dict):  # type: ignore[type-arg]
+        def __setitem__(self, session: str, limit: tuple[str, int]) -> None:
+            super().__setitem__(session, (limit[0], 100))
+
+    episode.world.limits = Lower(agreed)
+    assert [code for code, _ in episode.run().verdict.violations] == ["limit_passed"]
