@@ -22,42 +22,25 @@ class DeviceThread(Executor):
         self._name = name
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._waiting = 0
-
-    @property
-    def busy(self) -> bool:
-        """A call is under way or waits for its turn."""
-        with self._lock:
-            return self._waiting > 0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
 
         def call() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = fn(*args, **kwargs)
-                except BaseException as error:  # noqa: BLE001  # handed to whoever waits
-                    self._done()
-                    future.set_exception(error)
-                    return
-                self._done()
-                future.set_result(result)
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001  # handed to whoever waits
+                future.set_exception(error)
             else:
-                self._done()
+                future.set_result(result)
 
-        with self._lock:
-            self._waiting += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
         self._calls.put(call)
         return future
-
-    def _done(self) -> None:
-        with self._lock:
-            self._waiting -= 1
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:

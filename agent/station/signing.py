@@ -50,6 +50,8 @@ class Signing:
         self._signer: Signer | None = None
         self._turn = asyncio.Lock()
         self._well, self._wake = asyncio.Event(), asyncio.Event()
+        self._answered = threading.Event()
+        self._answered.set()
         self._code = ""
         self._lost_ms = 0
         self._tries = 0
@@ -163,6 +165,7 @@ class Signing:
             self.trouble, self._code = "", ""
             self._log("record_key_back", after_ms=self._clock.boot_ms() - self._lost_ms)
             self.changed()
+        self._wake.clear()
         self._well.set()
 
     async def _note(self, public: PublicKey) -> None:
@@ -190,19 +193,32 @@ class Signing:
             return await asyncio.to_thread(work)
         name = self._source.name
         remedy = "check the device and its connection; it is tried again"
-        if self._thread.busy:
+        if not self._answered.is_set():
             raise KeyAway("KEY-028", f"{name} has not answered an earlier call yet", remedy)
+        answered = threading.Event()
+
+        def call() -> T:
+            try:
+                return work()
+            finally:
+                answered.set()
+
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+                return await asyncio.shield(loop.run_in_executor(self._thread, call))
         except TimeoutError:
+            self._answered = (
+                answered  # it is still in there: nothing more is asked until it comes out
+            )
             seen = f"{name} did not answer within {timeout_s:.0f} s"
             raise KeyAway("KEY-028", seen, remedy) from None
 
     def _lose(self, refused: KeyRefused) -> None:
         signer, self._signer = self._signer, None
         if signer is not None and self._thread is not None:
-            self._thread.submit(signer.close)  # after what still hangs there
+            # After what may still hang in there; nobody waits for it.
+            asyncio.get_running_loop().run_in_executor(self._thread, signer.close)
         self._well.clear()
         if not self.trouble:
             self._lost_ms = self._clock.boot_ms()

@@ -229,6 +229,11 @@ class KeySource(Protocol):
         """The public half; needs no PIN. Raises KeyRefused, KeyAway."""
         ...
 
+    def create(self) -> PublicKey:
+        """Make the key where none is. A person asks for it; an existing one is never replaced. Raises
+        KeyRefused, KeyAway."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
@@ -247,6 +252,11 @@ class KeyFile:
 
     def public(self) -> PublicKey:
         return RecordKey.load(self.path).public
+
+    def create(self) -> PublicKey:
+        key = RecordKey.generate()
+        key.save(self.path)
+        return key.public
 
 
 class RecordKey:

@@ -159,9 +159,8 @@ def _choose_installer(spec: Spec, runner: Runner) -> str:
 
 def _install_locked(spec: Spec, runner: Runner, installer: str) -> str:
     """Install the locked list; returns the installer that managed it."""
-    wheels: list[str | Path] = (
-        ["--only-binary", ":all:"] if os.uname().machine in WHEEL_ONLY_MACHINES else []
-    )
+    wheels_only = os.uname().machine in WHEEL_ONLY_MACHINES and not spec.sources
+    wheels: list[str | Path] = ["--only-binary", ":all:"] if wheels_only else []
     locked: list[str | Path] = ["--require-hashes", *wheels, "-r", spec.lock]
     if installer == "uv":
         runner.extra.update(index.uv_settings(spec.python, clean_environ()))

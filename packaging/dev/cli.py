@@ -13,10 +13,15 @@ INTERRUPTED_EXIT = 130
 
 
 def setup(arguments: Sequence[str]) -> int:
-    """build the virtual environment (`setup amqtt`: only the pure-Python broker's)"""
-    if arguments not in ([], ["amqtt"]):
-        warn(f"setup takes nothing, or amqtt; not {' '.join(arguments)}")
+    """build the environment (`setup amqtt`: the pure-Python broker's; `setup keys`: those of the extras)"""
+    if arguments not in ([], ["amqtt"], ["keys"]):
+        warn(f"setup takes nothing, amqtt or keys; not {' '.join(arguments)}")
         return USAGE_EXIT
+    if arguments == ["keys"]:
+        from dev import extras
+
+        extras.ensure()
+        return 0
     spec = environment.amqtt_spec() if arguments else environment.main_spec()
     environment.ensure(spec)
     say(f"environment {spec.name} is complete: {spec.path}")

@@ -32,6 +32,8 @@ class Spec:
     path: Path
     lock: Path
     project: bool
+    sources: bool = False
+    """Some of it has no wheel for any machine and is compiled here."""
 
     @property
     def python(self) -> Path:
@@ -51,6 +53,21 @@ def amqtt_spec() -> Spec:
     """The pure-Python broker, apart: it brings rich, which structlog would import where it finds it."""
     base = _base()
     return Spec("amqtt", base.with_name(base.name + "-amqtt"), LOCKS / "amqtt.lock", project=False)
+
+
+def pkcs11_spec() -> Spec:
+    """The library of the extra [pkcs11], apart: it has no wheels for armv7, and no setup may fail for it."""
+    base = _base()
+    return Spec(
+        "pkcs11", base.with_name(base.name + "-pkcs11"), LOCKS / "pkcs11.lock", project=False
+    )
+
+
+def tpm_spec() -> Spec:
+    """The library of the extra [tpm], apart: it is compiled against the system's TPM2 Software Stack."""
+    base = _base()
+    path = base.with_name(base.name + "-tpm")
+    return Spec("tpm", path, LOCKS / "tpm.lock", project=False, sources=True)
 
 
 def fuzz_spec() -> Spec:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dev import system
+from dev import extras, system
 from dev.environment import ROOT, Spec
 from dev.say import DevError, say, step
 
@@ -56,6 +56,8 @@ class _Gate:
     def everything(self) -> None:
         with step("system packages"):
             system.install_missing()
+        with step("libraries of the extras"):
+            extras.ensure()
         self.check("format", ["-m", "ruff", "format", "--check", ".", "dev"])
         self.check("lint", ["-m", "ruff", "check", ".", "dev"])
         self.check("types", ["-m", "mypy"])

@@ -35,6 +35,11 @@ NEEDS = (
     Need("libc6-dev", "/usr/include/stdio.h", "the independent Modbus slave, compiled"),
     Need("libmodbus-dev", "/usr/include/modbus/modbus.h", "the independent Modbus slave"),
     Need("mbpoll", "mbpoll", "an independent Modbus master against our simulators"),
+    Need("softhsm2", "/usr/lib/softhsm/libsofthsm2.so", "a PKCS#11 token"),
+    Need("swtpm", "swtpm", "a TPM 2.0"),
+    Need("libtss2-dev", "/usr/include/tss2/tss2_esys.h", "the extra [tpm], compiled"),
+    Need("pkg-config", "pkg-config", "the extra [tpm], compiled"),
+    Need("tpm2-tools", "tpm2", "keys and signatures of a TPM checked by another hand"),
     Need("openssl", "openssl", "signatures and certificates checked by another hand"),
     Need("systemd", "systemd-analyze", "the unit's exposure score"),
 )
