@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _KEY_TEXT = re.compile(r"[A-Za-z0-9+/=\s]+|\s*-----BEGIN .*", re.DOTALL)
 _LABEL_WIDTH = 12
+_SHOWN_CHARS = 60  # of an argument that was no file
 
 
 @click.group()
@@ -25,9 +26,7 @@ def command() -> None:
 
 
 @command.command("verify")
-@click.argument(
-    "file", metavar="FILE|-", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
-)
+@click.argument("file", metavar="FILE|-")
 @click.option(
     "--key",
     metavar="KEY",
@@ -60,8 +59,14 @@ def _read(file: str) -> bytes:
 
     if file == "-":
         return sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
-    with Path(file).open("rb") as opened:
-        return opened.read(MAX_INPUT_BYTES + 1)
+    if file.startswith("OCMF|"):
+        raise click.UsageError("this is a record itself: put it into a file, or give it to `-`")
+    try:
+        with Path(file).open("rb") as opened:
+            return opened.read(MAX_INPUT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no name of a file"
+        raise click.UsageError(f"{file[:_SHOWN_CHARS]}: {why}") from None
 
 
 def _key(text: str | None) -> str | bytes | None:
@@ -76,8 +81,9 @@ def _key(text: str | None) -> str | bytes | None:
     except (OSError, ValueError):
         pass  # a long key is no file name
     if _KEY_TEXT.fullmatch(text) is None:
-        seen = text if len(text) < 60 else text[:57] + "..."
-        raise click.UsageError(f"--key {seen!r} is no file, and no key in hex or base64")
+        raise click.UsageError(
+            f"--key {text[:_SHOWN_CHARS]!r} is no file, and no key in hex or base64"
+        )
     return text
 
 
@@ -118,8 +124,10 @@ def _print_one(judged: Judged) -> None:
     else:
         _line("signature", f"{words}: {verdict.text} [{verdict.reason}]")
     if verdict.key is not None:
-        came = "given with --key" if judged.key_from == "given" else "came with the record"
-        _line("key", f"{came}, SHA-256 {verdict.key.fingerprint[:16]}...")
+        if judged.key_from == "given":
+            _line("key", f"given with --key, SHA-256 {verdict.key.fingerprint[:16]}...")
+        else:  # to be compared with what is printed on the meter
+            _line("key", f"came with the record: {verdict.key.spki.hex()}")
     if verdict.record is not None:
         _print_record(verdict.record)
 

@@ -41,6 +41,7 @@ class Judged:
                 "from": self.key_from,
                 "curve": verdict.key.curve,
                 "fingerprint": verdict.key.fingerprint,
+                "spki": verdict.key.spki.hex(),
             }
         return {
             "signature": verdict.signature,

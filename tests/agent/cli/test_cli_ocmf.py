@@ -111,6 +111,7 @@ def test_a_key_that_came_along_is_told(voltill: Voltill, file: Path) -> None:
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert lines[0] == "record 1 of 2 (Transaction.Begin, transaction 7)"
+    assert lines[2] == f"  key          came with the record: {SPKI}"
     assert "  energy       12.5 kWh, since record 1 in 0:30:00" in lines
     assert "all 2 signatures valid; no errors, no warnings" in lines
     assert "not who signed" in lines[-2]
@@ -168,6 +169,9 @@ def test_what_keys_show_prints_can_be_given(voltill: Voltill, file: Path, tmp_pa
     "more",
     [
         ("/nowhere/record.ocmf",),
+        ("x" * 5000,),
+        (WHOLE,),
+        ("a\0b",),
         (".",),
         (),
         ("{file}", "--key", "station-key.pem"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pyocmf
 import pytest
 from pyocmf.compliance import check_eichrecht_payload, check_eichrecht_transaction
+from support.tree import ROOT
 
 from agent.trust import ocmf
 from agent.trust.ocmf import Expected, Finding, Record
 from agent.trust.ocmf.checks import billed, errors
 from agent.trust.ocmf.findings import card_places, shown, without_cards
+from agent.trust.ocmf.record import Time
 from agent.trust.ocmf.series import transactions
 
 Fields = dict[str, Any]
@@ -239,6 +242,15 @@ def test_times_that_deviate_a_little_are_read(tm: str) -> None:
     assert "time" not in dict(told(ocmf.eichrecht(record(reading(TM=tm)))))
 
 
+def test_the_offset_of_a_time_has_a_sign() -> None:
+    utc, west, east = (
+        Time.parse(f"2026-08-21T{clock},500{offset} S")
+        for clock, offset in (("12:30:00", "+0000"), ("09:00:00", "-0330"), ("14:30:00", "+0200"))
+    )
+    assert utc is not None and utc == west == east
+    assert (utc.at.microsecond, utc.status) == (500_000, "S")
+
+
 # --- Meters in the field --------------------------------------------------------------------------
 
 
@@ -295,6 +307,17 @@ def test_cable_data(loss: object, fine: bool) -> None:
 def test_records_without_a_charge_need_neither_user_nor_begin() -> None:
     made = record(reading(tx=None), PG="F7", IS=None, IT=None, ID=None)  # type: ignore[arg-type]
     assert ocmf.eichrecht(made) == []
+
+
+def test_the_page_names_every_finding_and_every_reason() -> None:
+    listed = (ROOT / "docs" / "ocmf.md").read_text()
+    code = "\n".join(path.read_text() for path in (ROOT / "agent/trust/ocmf").glob("*.py"))
+    findings = set(re.findall(r'(?:error|warning|tell)\(\s*"([a-z_]+)"', code))
+    reasons = set(re.findall(r'(?:OcmfRefused|KeyProblem)\(\s*"([a-z_]+)"', code))
+    assert len(findings) > 30 and len(reasons) > 5
+    assert [
+        name for name in sorted(findings | reasons) if not re.search(rf"\b{name}\b", listed)
+    ] == []
 
 
 # --- Card numbers ---------------------------------------------------------------------------------

@@ -230,6 +230,7 @@ def test_one_record() -> None:
         "from": "given",
         "curve": "secp256r1",
         "fingerprint": KEY.kid,
+        "spki": SPKI,
     }
     assert len(whole["records"]) == 1
 

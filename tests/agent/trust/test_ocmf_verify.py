@@ -332,6 +332,7 @@ def test_readings_take_over_what_they_leave_out() -> None:
         ('OCMF|{"RD":[],"ID":"\ud800"}|{"SD":"00"}', "format"),
         ("OCMF|" + "[" * 30000 + '|{"SD":"00"}', "format"),
         ('OCMF|{"RD":' + "[" * 30 + "]" * 30 + '}|{"SD":"00"}', "format"),
+        ('OCMF|{"RD":[],"XA":' + "[" * 21 + "]" * 21 + '}|{"SD":"00"}', "format"),
         ('OCMF|{"RD":[{"RV":1,"RV":2}]}|{"SD":"00"}', "duplicate_key"),
         ('OCMF|{"RD":[]}|{"SD":"00","SD":"01"}', "duplicate_key"),
         ("OCMF|" + " " * MAX_TEXT_CHARS + '{"RD":[]}|{}', "size"),
