@@ -12,6 +12,7 @@ from pathlib import Path
 from agent.settings.codes import Kind
 from agent.settings.document import Document, Steps, dotted
 from agent.settings.explain import close
+from agent.settings.hold import Hold
 from agent.settings.models import Settings, Uplink
 from agent.settings.problems import Place, Problem, Severity
 from agent.values.money import CURRENCIES
@@ -207,7 +208,14 @@ def _serves(c: _Checker) -> None:
 
 def _money(c: _Checker, settings: Settings) -> None:
     hold = settings.payment.hold
-    _amount(c, settings, "amount", hold.amount)
+    if hold.fixed is None:
+        _computed(c, settings, hold)
+        return
+    _amount(c, settings, "amount", hold.fixed)
+    for name in ("least", "expected_min", "expected_kwh"):
+        if getattr(hold, name) is not None:
+            seen = "is never used, because the amount is fixed"
+            c.add(Kind.HOLD, ("payment", "hold", name), seen, "write amount: from_tariff")
     raised = {"step": hold.step, "most": hold.most}
     for name, amount in raised.items():
         if hold.strategy == "maximum" and amount is not None:
@@ -218,9 +226,35 @@ def _money(c: _Checker, settings: Settings) -> None:
             c.add(Kind.HOLD, ("payment", "hold"), f"increment without {name}", expected)
         elif amount is not None:
             _amount(c, settings, name, amount)
-    if hold.strategy == "increment" and hold.most is not None and hold.most <= hold.amount:
-        seen = f'"{hold.most}" is not more than the first hold of "{hold.amount}"'
+    if hold.strategy == "increment" and hold.most is not None and hold.most <= hold.fixed:
+        seen = f'"{hold.most}" is not more than the first hold of "{hold.fixed}"'
         c.add(Kind.HOLD, ("payment", "hold", "most"), seen, "or write strategy: maximum")
+
+
+def _computed(c: _Checker, settings: Settings, hold: Hold) -> None:
+    """`amount: from_tariff`: within what bounds, and for how much charging."""
+    here: Steps = ("payment", "hold")
+    if hold.strategy != "maximum":
+        expected = "write strategy: maximum, or the amount of the first hold"
+        c.add(Kind.HOLD, (*here, "amount"), "a hold that is raised begins with an amount", expected)
+    if (hold.expected_min is None) == (hold.expected_kwh is None):
+        many = "neither" if hold.expected_min is None else "both"
+        expected = "expected one: expected_min: 60, or expected_kwh: 40"
+        c.add(
+            Kind.HOLD, here, f"from_tariff with {many} of expected_min and expected_kwh", expected
+        )
+    for name, amount in (("least", hold.least), ("most", hold.most)):
+        if amount is None:
+            expected = f'write {name}: with an amount in quotes, such as "50.00"'
+            c.add(Kind.HOLD, here, f"from_tariff without {name}", expected)
+        else:
+            _amount(c, settings, name, amount)
+    if hold.step is not None:
+        seen = "is never used, because the hold stays as it is"
+        c.add(Kind.HOLD, (*here, "step"), seen, "write strategy: increment")
+    if hold.least is not None and hold.most is not None and hold.most < hold.least:
+        seen = f'"{hold.most}" is less than least, "{hold.least}"'
+        c.add(Kind.HOLD, (*here, "most"), seen, "expected least or more")
 
 
 def _amount(c: _Checker, settings: Settings, name: str, amount: Decimal) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -27,6 +27,7 @@ _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _EXACT = re.compile(r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,9})?")
 # Without user and password: they would be a secret in the configuration.
 _BROKER = re.compile(r"mqtts?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?")
+FROM_TARIFF = "from_tariff"
 EXACT_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,9})?$"
 
 
@@ -82,6 +83,11 @@ def _exact(value: Any) -> Decimal:
             'expected digits with a point, without sign, currency or exponent, such as "0.4900"',
         )
     return Decimal(scalar)
+
+
+def _hold_amount(value: Any) -> Decimal | str:
+    """An amount in quotes, or the one word without them."""
+    return FROM_TARIFF if isinstance(value, Scalar) and value == FROM_TARIFF else _exact(value)
 
 
 def _option(value: Any) -> str | int | bool:
@@ -185,6 +191,13 @@ Exact = Annotated[
     Decimal,
     BeforeValidator(_exact),
     WithJsonSchema({"type": "string", "pattern": EXACT_PATTERN}),
+]
+HoldAmount = Annotated[
+    Decimal | Literal["from_tariff"],
+    BeforeValidator(_hold_amount),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": EXACT_PATTERN}, {"const": FROM_TARIFF}]}
+    ),
 ]
 Option = Annotated[
     str | int | bool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from decimal import Decimal
@@ -144,15 +145,16 @@ def _money_of_both(doc: Document, settings: Settings, tariff: Tariff) -> list[Pr
                     "terminal and tariff need one currency",
                 )
             )
-    hold = settings.payment.hold.amount
-    if not found and hold > 0 and hold == round(hold, 2):
-        found += _hold_is_enough(doc, settings, tariff)
+    hold = settings.payment.hold.fixed
+    if not found and (hold is None or (hold > 0 and hold == round(hold, 2))):
+        with contextlib.suppress(ValueError):  # said where the settings are compared
+            found += _hold_is_enough(doc, settings, tariff)
     return found
 
 
 def _hold_is_enough(doc: Document, settings: Settings, tariff: Tariff) -> list[Problem]:
     terminal = settings.terminals[0]
-    hold = settings.hold(terminal)
+    hold = settings.hold(terminal, tariff)
     power_w = max(point.max_power_w for point in settings.evses)
     steps = ("payment", "hold", "amount")
 

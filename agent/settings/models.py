@@ -14,7 +14,6 @@ from agent.settings.fields import (
     AsWhole,
     BrokerUrl,
     Currency,
-    Exact,
     FilePath,
     Id,
     Name,
@@ -28,8 +27,10 @@ from agent.settings.fields import (
     Whole,
     matching,
 )
+from agent.settings.hold import Hold
 from agent.settings.key_places import Keys
 from agent.settings.section import SecretSource, Section
+from agent.tariff import Tariff
 from agent.values import Money
 
 Baud = Annotated[
@@ -43,11 +44,6 @@ Language = Annotated[Literal["en", "de"], AsText]
 UnitAddress = Annotated[Whole, Field(ge=1, le=247)]  # Modbus over serial line 1.02, 2.2
 # Three-phase mains: what a connection of this power carries in each conductor at least.
 VOLTS_THREE_PHASE = 690
-
-
-Scheme = Annotated[
-    str, matching(r"[A-Za-z0-9][A-Za-z0-9 ]{1,29}", "a card scheme such as visa, 2 to 30 letters")
-]
 
 
 class Operator(Section):
@@ -208,41 +204,6 @@ class TerminalPoint(Section):
         return LineSpec(self.port, self.baud, self.framing)
 
 
-class Hold(Section):
-    """How much is reserved on the card."""
-
-    strategy: Annotated[Literal["maximum", "increment"], AsText] = Field(
-        description="maximum: one fixed amount before the start; increment: a small one, raised by step"
-        " while energy flows, where the terminal can"
-    )
-    amount: Exact = Field(
-        description='amount in the terminal\'s currency, in quotes: "50.00"; there is no default'
-    )
-    step: Exact | None = Field(
-        None, description='increment: what is added each time, in quotes: "20.00"; no default'
-    )
-    most: Exact | None = Field(
-        None, description='increment: the hold is never raised above this: "100.00"; no default'
-    )
-    raises: Annotated[Whole, Field(ge=1, le=50)] = Field(
-        5, description="increment: how often a hold may be raised"
-    )
-    partial: Annotated[Literal["accept", "release"], AsText] = Field(
-        "accept",
-        description="when less is approved than asked for: accept it as the limit, or release it",
-    )
-    valid_h: Annotated[Whole, Field(ge=3, le=720)] = Field(
-        24,
-        description="hours the acquirer keeps a hold; energy stops an hour before, with an alarm two"
-        " hours before",
-    )
-    valid_h_by_scheme: dict[Scheme, Annotated[Whole, Field(ge=3, le=720)]] = Field(
-        default_factory=dict,
-        description="the same for card schemes, by the name the terminal gives with the hold, such as"
-        " {visa: 168, mastercard: 720}; for a card that is not among them the shortest of all counts",
-    )
-
-
 class Payment(Section):
     """How a session starts, stops and is paid."""
 
@@ -336,9 +297,15 @@ class Settings(Section):
     records: Records = Field(default_factory=Records, description="what the station keeps")
     uplink: Uplink | None = Field(None, description="where records go")
 
-    def hold(self, terminal: TerminalPoint) -> Money:
-        """The amount to reserve at a terminal, in its currency."""
-        return Money.parse(f"{self.payment.hold.amount:f}", terminal.currency)
+    def hold(self, terminal: TerminalPoint, tariff: Tariff) -> Money:
+        """The amount to reserve at a terminal, in its currency. Computed, it is what the strongest of its
+        connectors is expected to cost: which one is meant may not be known when the card is tapped. Raises
+        ValueError where cross_check has something to say about it."""
+        fixed = self.payment.hold.fixed
+        if fixed is not None:
+            return Money.parse(f"{fixed:f}", terminal.currency)
+        power_w = max((p.max_power_w for p in self.evses if p.id in terminal.serves), default=0)
+        return self.payment.hold.computed(tariff, power_w, terminal.currency)
 
     def raising(self, terminal: TerminalPoint) -> tuple[Money, Money] | None:
         """(what is added each time, the most that is held) at a terminal; None when holds stay as

@@ -139,7 +139,7 @@ def _desk(
     context: Context,
 ) -> Desk:
     spec = terminal_spec(terminal, read_secret(terminal.password))
-    hold = settings.hold(terminal)
+    hold = settings.hold(terminal, context.tariff)
     language = settings.station.languages[0]
     operator = settings.station.operator
     screen = Screen(

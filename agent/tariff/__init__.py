@@ -1,6 +1,7 @@
 """What a session costs, and when it must stop. Pure; exact fractions inside, one rounding at the end."""
 
 from agent.tariff.bill import Bill, Line, LineKey
+from agent.tariff.expected import expected_price
 from agent.tariff.limit import Headroom, headroom, limit_reached
 from agent.tariff.model import (
     EnergyPrice,
@@ -29,6 +30,7 @@ __all__ = [
     "TariffInvalid",
     "TimePrice",
     "Usage",
+    "expected_price",
     "headroom",
     "limit_reached",
     "price",

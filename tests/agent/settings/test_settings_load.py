@@ -50,7 +50,7 @@ def test_good_files_have_no_problem(station: Write) -> None:
     assert loaded.warnings == ()
     s = loaded.settings
     assert s.station.place == "NO"
-    assert s.hold(s.terminals[0]) == Money(5000, "EUR")
+    assert s.hold(s.terminals[0], loaded.tariff) == Money(5000, "EUR")
     assert s.buses["rs485"].line.baud == 9600
     assert s.evse("DE*ABC*E1").meter.unit == 1
     assert s.uplink is not None
@@ -271,8 +271,74 @@ def test_empty_and_unrelated_files_are_refused(tmp_path: Path) -> None:
     assert missing == ["station", "evses", "terminals", "payment", "tariff", "keys"]
 
 
+COMPUTED = (
+    '{strategy: maximum, amount: from_tariff, expected_min: 60, least: "20.00", most: "80.00"}'
+)
+FIXED = '{strategy: maximum, amount: "50.00"}'
+
+
+@pytest.mark.parametrize(
+    ("change", "minor"),
+    [
+        # 22 kWh x 0.49 and the start fee of 0.35 are 11.13, with a whole euro above: 12.00
+        (('"20.00"', '"5.00"'), 1200),
+        (("expected_min: 60", "expected_min: 240"), 4400),  # 43.47
+        (("expected_min: 60", "expected_kwh: 100"), 5000),  # 49.35
+        (("", ""), 2000),  # least
+        (("expected_min: 60", "expected_min: 600"), 8000),  # most
+        (('"20.00"', '"20.50"'), 2050),  # a bound is what the operator wrote
+    ],
+)
+def test_the_hold_is_computed_from_tariff_and_power(
+    station: Write, change: tuple[str, str], minor: int
+) -> None:
+    loaded = load_station(station((FIXED, COMPUTED.replace(*change) if change[0] else COMPUTED)))
+    s = loaded.settings
+    assert s.hold(s.terminals[0], loaded.tariff) == Money(minor, "EUR")
+
+
+def test_the_strongest_connector_of_a_terminal_counts(station: Write) -> None:
+    path = station((FIXED, COMPUTED.replace('"20.00"', '"5.00"')))
+    settings, tariff = load_settings(path), load_station(path).tariff
+    (first,) = settings.evses
+    strong = first.model_copy(update={"id": "DE*ABC*E2", "max_power_w": 44_000})
+    both = settings.model_copy(update={"evses": [first, strong]})
+    terminal = settings.terminals[0]
+    assert both.hold(terminal, tariff).amount_minor == 1200, "it serves the first alone"
+    served = terminal.model_copy(update={"serves": [first.id, strong.id]})
+    assert both.hold(served, tariff).amount_minor == 2200  # 21.91
+
+
+@pytest.mark.parametrize(
+    ("hold", "paths"),
+    [
+        (COMPUTED.replace(', least: "20.00"', ""), ["payment.hold"]),
+        (COMPUTED.replace(', most: "80.00"', ""), ["payment.hold"]),
+        (COMPUTED.replace(", expected_min: 60", ""), ["payment.hold"]),
+        (COMPUTED.replace("60,", "60, expected_kwh: 9,"), ["payment.hold"]),
+        (COMPUTED.replace('"80.00"', '"10.00"'), ["payment.hold.most"]),
+        (COMPUTED.replace('"80.00"', '"80.001"'), ["payment.hold.most"]),
+        (COMPUTED.replace('"20.00"', '"0"'), ["payment.hold.least"]),
+        (COMPUTED.replace("maximum", 'increment, step: "9.00"'), ["payment.hold.amount"] * 1),
+        (FIXED.replace("}", ', least: "20.00"}'), ["payment.hold.least"]),
+        (FIXED.replace("}", ", expected_kwh: 20}"), ["payment.hold.expected_kwh"]),
+    ],
+)
+def test_what_a_computed_hold_lacks_is_said(station: Write, hold: str, paths: list[str]) -> None:
+    problems = [p for p in check(station((FIXED, hold))) if p.severity is Severity.ERROR]
+    assert {p.code for p in problems} == {"CFG-031"}, problems
+    assert set(paths) <= {p.path for p in problems}
+
+
+def test_a_computed_hold_that_is_used_up_at_once_is_warned_of(station: Write) -> None:
+    short = COMPUTED.replace("expected_min: 60", "expected_min: 2").replace('"20.00"', '"0.50"')
+    (problem,) = check(station((FIXED, short)))
+    assert (problem.code, problem.severity) == ("CFG-031", Severity.WARNING)
+
+
 def test_no_money_setting_has_a_default() -> None:
-    from agent.settings.models import Hold, TerminalPoint
+    from agent.settings.hold import Hold
+    from agent.settings.models import TerminalPoint
     from agent.settings.tariff_file import TariffFile
 
     for model, names in (

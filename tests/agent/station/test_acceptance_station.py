@@ -118,6 +118,20 @@ def test_a_hold_is_freed_within_seconds(make: Make, why: Callable[[World], None]
     one_end_each(w)
 
 
+def test_a_hold_computed_from_tariff_and_power_is_shown_and_asked_for(make: Make) -> None:
+    w = make(start=False)
+    file = w.folder / "station.yaml"
+    computed = 'amount: from_tariff, expected_min: 60, least: "5.00", most: "60.00"'
+    file.write_text(file.read_text().replace('amount: "50.00"', computed))
+    w.start()
+    w.run(3)
+    # 22 kWh x 0.49 and 0.35: 11.13, rounded up.
+    assert "Hold 12.00 EUR" in w.terminal.screen.replace("\xa0", " ")
+    done = charge(w)
+    assert (done.requested_minor, done.held_minor) == (1200, 1200)
+    assert w.terminal.amounts("hold") == [1200]
+
+
 @pytest.mark.parametrize("end", ["unplug", "tap", "nothing"])
 def test_a_start_without_energy_costs_nothing_and_frees_the_hold(make: Make, end: str) -> None:
     w = make()  # with a start fee and an idle fee

@@ -21,6 +21,7 @@ from agent.tariff import (
     TariffInvalid,
     TimePrice,
     Usage,
+    expected_price,
     price,
     session_price,
 )
@@ -282,3 +283,47 @@ def test_usage_is_whole_and_not_negative() -> None:
         Usage(1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="integer"):
         Usage(True)
+
+
+# --- what is expected -------------------------------------------------------------------------------
+
+
+@given(power_w=st.integers(1, 400_000), minutes=st.integers(1, 1440), energy=money_text)
+def test_the_expected_price_is_never_less_than_the_charge_and_less_than_a_unit_more(
+    power_w: int, minutes: int, energy: str
+) -> None:
+    each = tariff(energy=energy, minute="0.05", idle="9.00", fixed="0.35")
+    wh = power_w * minutes // 60
+    least = price(each, Usage(wh, minutes * 60_000)).total_minor
+    found = expected_price(each, power_w, duration_ms=minutes * 60_000)
+    assert found.currency == "EUR" and found.amount_minor % 100 == 0
+    one_wh = price(each, Usage(wh + 1, minutes * 60_000)).total_minor
+    assert least <= found.amount_minor < one_wh + 100
+
+
+def test_energy_and_duration_mean_the_same_at_full_power() -> None:
+    each = tariff(minute="0.05", fixed="0.35")
+    assert expected_price(each, 22_000, energy_wh=22_000) == expected_price(
+        each, 22_000, duration_ms=3_600_000
+    )
+    # 22 x 0.49 + 60 x 0.05 + 0.35 = 14.13
+    assert expected_price(each, 22_000, energy_wh=22_000).amount_minor == 1500
+
+
+def test_currencies_without_minor_units_are_rounded_to_a_unit_too() -> None:
+    krona = tariff(energy="30.5", currency="ISK")
+    assert expected_price(krona, 10_000, energy_wh=3_001).amount_minor == 92
+
+
+@pytest.mark.parametrize(
+    ("power_w", "given_"),
+    [
+        (0, {"energy_wh": 1}),
+        (1, {}),
+        (1, {"energy_wh": 0}),
+        (1, {"energy_wh": 1, "duration_ms": 1}),
+    ],
+)
+def test_nothing_is_expected_of_nothing(power_w: int, given_: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"expected|more than zero"):
+        expected_price(tariff(), power_w, **given_)
