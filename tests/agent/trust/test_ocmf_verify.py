@@ -166,6 +166,7 @@ def test_zeros_before_the_numbers_are_survived(zeros: int) -> None:
         {"SD": sign().hex() + "00"},
         {"SD": sign().hex()[4:]},
         {"SD": "30800201010201010000"},
+        {"SD": "3009020101020101020101"},
         {"SD": "3006020101020101", "SE": "base58"},
         {"SD": "3006020101020101", "SM": "application/x-raw"},
         {"SD": "3004020002 00".replace(" ", "")},
