@@ -73,7 +73,8 @@ class Looker:
 
     async def look(self) -> Look:
         found = Look(await self._meter.read())
-        if found.reading.state is ReadingState.NO_ANSWER:
+        # The registers of another model would be read by the wrong map.
+        if found.reading.state in (ReadingState.NO_ANSWER, ReadingState.WRONG_MODEL):
             return found
         blocks: dict[str, tuple[int, ...] | str] = {}
         for name, block in self._model.blocks.items():
