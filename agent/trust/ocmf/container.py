@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.parsers import expat
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape
 
 MAX_XML_BYTES = 4 * 1024 * 1024
 MAX_VALUES = 1000
 MAX_DEPTH = 20
+CONTEXTS = ("", "Transaction.Begin", "Transaction.End")
+_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)  # readers keep it as a number of 32 bits
 
 
 class ContainerRefused(ValueError):
@@ -39,18 +42,22 @@ def write(values: Sequence[Value]) -> str:
         raise ContainerRefused(f"{len(values)} values; expected 1 to {MAX_VALUES}")
     lines = ['<?xml version="1.0" encoding="UTF-8" standalone="yes"?>', "<values>"]
     for value in values:
-        number = quoteattr(value.transaction_id)
+        number, context = value.transaction_id, value.context
+        if number and _NUMBER.fullmatch(number) is None:
+            raise ContainerRefused(f"transaction id {number!r}; expected up to nine digits")
+        if context not in CONTEXTS:
+            raise ContainerRefused(f"context {context!r}; expected {' or '.join(CONTEXTS[1:])}")
+        numbered = f' transactionId="{number}"' if number else ""
+        named = f' context="{context}"' if context else ""
         lines += [
-            f"  <value transactionId={number} context={quoteattr(value.context)}>",
-            f'    <signedData format="OCMF" encoding="plain" transactionId={number}>'
-            f"{_escaped(value.text)}</signedData>",
-            *(
-                [f'    <publicKey encoding="plain">{_escaped(value.public_key)}</publicKey>']
-                if value.public_key
-                else []
-            ),
-            "  </value>",
+            f"  <value{numbered}{named}>",
+            f'    <signedData format="OCMF" encoding="plain"{numbered}>{_escaped(value.text)}</signedData>',
         ]
+        if value.public_key:
+            lines.append(
+                f'    <publicKey encoding="plain">{_escaped(value.public_key)}</publicKey>'
+            )
+        lines.append("  </value>")
     text = "\n".join([*lines, "</values>", ""])
     try:
         back = read(text.encode("utf-8"))

@@ -36,6 +36,9 @@ CONTENT = Content(
 WHOLE = make(CONTENT, KEY).text
 
 
+VECTORS = Path(__file__).resolve().parents[4] / "shared" / "vectors" / "ocmf.json"
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "record.ocmf"
@@ -79,6 +82,22 @@ def test_what_a_script_reads(voltill: Voltill, file: Path) -> None:
     assert (answer.code, whole["signature"], whole["reason"]) == (0, "valid", "")
     assert whole["eichrecht"] == []
     assert whole["payload"] == json.loads(WHOLE.split("|")[1])
+
+
+def test_every_public_record_by_file_and_key(voltill: Voltill, file: Path) -> None:
+    if not VECTORS.exists():
+        pytest.skip(f"needs the captured vectors in {VECTORS.name}")
+    codes = {}
+    for vector in json.loads(VECTORS.read_text())["vectors"]:
+        file.write_text(vector["ocmf"])
+        answer = voltill("ocmf", "verify", file, "--key", vector["public_key"], "--json")
+        whole = json.loads(answer.out)
+        assert (answer.code == 0) == (whole["signature"] == "valid")
+        # One valid record is on a curve that is not available here.
+        readable = vector["expect"] == "valid" and whole["reason"] != "curve"
+        assert (answer.code == 0) == readable, vector["id"]
+        codes[vector["id"]] = whole["signature"]
+    assert sorted(set(codes.values())) == ["invalid", "no_key", "undecodable", "valid"]
 
 
 def test_a_changed_record(voltill: Voltill, file: Path) -> None:

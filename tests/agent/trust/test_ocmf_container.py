@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyocmf import OcmfContainer
 
 from agent.trust import ocmf
 from agent.trust.keys import RecordKey
@@ -67,6 +68,15 @@ def test_another_reader_sees_the_same_texts() -> None:
     ]
 
 
+def test_pyocmf_reads_the_container_and_finds_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "values.xml").write_text(write(BOTH))
+    theirs = OcmfContainer.from_xml(tmp_path / "values.xml", strict=True)
+    assert [record.verify_signature() for record in theirs] == [True, True]
+    assert [record.context for record in theirs] == ["Transaction.Begin", "Transaction.End"]
+    (result,) = theirs.check_eichrecht()
+    assert (result.transaction_id, result.issues) == (7, [])
+
+
 def test_line_ends_inside_a_signed_text_survive() -> None:
     """XML readers turn a bare carriage return into a line feed: that would be another text."""
     text = 'OCMF|{\r\n"RD":\r[]\n\t}|{"SD":"00"}'
@@ -85,7 +95,17 @@ def test_any_text_comes_back_or_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [[], [Value("x")] * (MAX_VALUES + 1), [Value("a\0b")], [Value(" ")]]
+    "values",
+    [
+        [],
+        [Value("x")] * (MAX_VALUES + 1),
+        [Value("a\0b")],
+        [Value(" ")],
+        [Value("x", "", "Transaction.Begin", 'DE"1')],
+        [Value("x", "", "Transaction.Begin", "1234567890")],
+        [Value("x", "", "Begin", "1")],
+    ],
+    ids=lambda values: repr(values)[:40],
 )
 def test_what_cannot_be_written(values: list[Value]) -> None:
     with pytest.raises(ContainerRefused):
