@@ -4,8 +4,8 @@ once it is connected over TLS, the time from its start to READY, and what it doe
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
+import venv
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -19,8 +19,8 @@ IDLE_S, QUICK_IDLE_S = 60.0, 2.0
 SETTLE_S, QUICK_SETTLE_S = 10.0, 0.5
 RESIDENT, DIRTY, START = 6.5, 10.5, 25.0
 IDLE_CPU_PERCENT, IDLE_WAKES = 0.2, 5.0
-BARE = [sys.executable, "-I", "-c", "pass"]
-WAITING = [sys.executable, "-I", "-c", "input()"]
+# Says that it is there, then waits for its standard input to be closed.
+WAITS = "import sys; print(flush=True); sys.stdin.read()"
 
 
 @dataclass(slots=True)
@@ -36,15 +36,24 @@ class Budgets:
     ledger_touched: bool = False
 
 
-def bare_start() -> float:
+def bare_python(folder: Path) -> str:
+    """An interpreter in an environment of its own, empty: what others have added to each of its starts in
+    this one is not bare."""
+    venv.create(folder, symlinks=True)
+    return str(folder / "bin" / "python")
+
+
+def bare_start(python: str) -> float:
     began = time.perf_counter()
-    subprocess.run(BARE, check=True)
+    subprocess.run([python, "-I", "-c", "pass"], check=True)
     return time.perf_counter() - began
 
 
-def bare_memory() -> tuple[int, int]:
-    with subprocess.Popen(WAITING, stdin=subprocess.PIPE) as process:
-        time.sleep(0.3)  # an interpreter has started by then; it says nothing
+def bare_memory(python: str) -> tuple[int, int]:
+    command = [python, "-I", "-c", WAITS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         found = memory_kib(process.pid)
         process.communicate()
     return found
@@ -57,11 +66,12 @@ def _files(found: Station) -> dict[str, tuple[int, int]]:
 
 
 def measure(folder: Path, quick: bool) -> Budgets:
-    seen = Budgets(bare_kib=bare_memory())
-    with station(folder / "budgets") as found:
+    python = bare_python(folder / "bare")
+    seen = Budgets(bare_kib=bare_memory(python))
+    with station(folder / "budgets") as found:  # its first start compiles what is not
         for _ in range(QUICK_ROUNDS if quick else ROUNDS):
             found.kill()
-            seen.bare_s.append(bare_start())
+            seen.bare_s.append(bare_start(python))
             seen.ready_s.append(found.start())
         # One session first: what a session needs is in memory then, and its records are acknowledged.
         since = len(found.log.events)

@@ -222,6 +222,8 @@ class Station:
         """`voltill run` until READY; how many seconds that took."""
         heard = Notifications(self.folder / "notify.sock")
         env = os.environ | {"NOTIFY_SOCKET": str(heard.path)}
+        # As installed: what a developer's shell may say would have every module compiled at every start.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         where = ("--config", str(self.folder / "station.yaml"), "--state", str(self.state))
         command = [*voltill_command(), "run", *where]
         began = time.perf_counter()

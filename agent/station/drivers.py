@@ -4,6 +4,7 @@ a package of its own. The agent imports none of them."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from agent.ports import DeviceUnavailable
@@ -12,8 +13,10 @@ from agent.settings.cross import Known
 GROUP = "voltill.drivers"
 
 
+@cache
 def installed() -> dict[str, Any]:
-    """Entry points by name, such as "terminal.zvt" or "evse.phoenix_rtu"."""
+    """Entry points by name, such as "terminal.zvt" or "evse.phoenix_rtu". Looked up once: it reads what
+    every installed package says of itself, and a start asks for each device."""
     # Imported late: it costs 2 MiB, and commands that touch no device do not need it.
     from importlib.metadata import entry_points
 

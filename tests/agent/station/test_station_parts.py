@@ -230,6 +230,10 @@ def test_a_clock_that_was_synchronised(tmp_path: Path, monkeypatch: pytest.Monke
     assert clock.quality(BUILD_FLOOR_UTC_MS) is Quality.TRUSTED
 
 
+def test_what_is_installed_is_looked_up_once() -> None:
+    assert drivers.installed() is drivers.installed()
+
+
 def test_drivers_are_found_by_name() -> None:
     assert {"zvt"} <= set(drivers.names("terminal"))
     assert callable(drivers.load("bus", "rtu"))
