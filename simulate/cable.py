@@ -14,6 +14,7 @@ from drivers.line import LineLost
 from simulate.loop import SharedLoop
 
 BITS_PER_CHAR = 11
+LATE_S = 5.0  # T2 of PA00P016: a block without an ACK is sent again
 PENDING_MAX = 64 * 1024
 
 
@@ -33,6 +34,7 @@ class Noise:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self.permille = self.flips_permille = 0
+        self.late = 0  # chunks that came when they had been said again already
 
     def carry(self, data: bytes) -> list[tuple[float, bytes]]:
         """(delay in s, bytes) of what arrives."""
@@ -56,7 +58,9 @@ class Noise:
             flipped = data[at] ^ (1 << rng.randrange(8))
             return [(0.0, data[:at] + bytes([flipped]) + data[at + 1 :])]
         if kind == 4:
-            return [(rng.choice((0.05, 0.4, 2.0, 7.0)), data)]
+            delay_s = rng.choice((0.05, 0.4, 2.0, 7.0))
+            self.late += delay_s >= LATE_S
+            return [(delay_s, data)]
         if kind == 5:
             return [(0.0, data[:at]), (rng.choice((0.02, 0.25)), data[at:])]
         return [(0.0, rng.randbytes(3) + data)]

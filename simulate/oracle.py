@@ -185,7 +185,9 @@ def _money(world: World, told: Told, disturbed: frozenset[str]) -> Iterator[tupl
     if told.status.get("set_aside"):
         yield "set_aside", f"sessions that the table does not fold: {told.status['set_aside']}"
     complaint = "second_reservation_on_one_tap"
-    if any(terminal.desk.complaints[complaint] for terminal in world.terminals):
+    # A line may bring a block that was said again after T2 a second time, as if it were a new one.
+    asked = [t for t in world.terminals if not t.cable.noise.late]
+    if any(terminal.desk.complaints[complaint] for terminal in asked):
         yield complaint, "the terminal was asked twice for one tap"
 
 
