@@ -106,7 +106,8 @@ class Pkcs11Key:
 
     def _found(self, p11: Any) -> Any:
         """The token. The library is begun anew each time: sessions of a token that was pulled stay broken,
-        and some modules look for tokens only then."""
+        and some modules look for tokens only then. So a process has one open Signer of a module at most: the
+        one before is away from here on."""
         try:
             lib = p11.lib(str(self._module))
             lib.reinitialize()
