@@ -51,6 +51,7 @@ class ReceiptFacts:
     terminal_id: str = ""
     trace: int | None = None
     terminal_receipt: int | None = None
+    approval_code: str = ""
     aid: str = ""
     held: Money | None = None
     charged: Money | None = None
@@ -177,6 +178,7 @@ class _Receipt:
         out += self.row("r_trace", "" if f.trace is None else str(f.trace))
         slip = "" if f.terminal_receipt is None else str(f.terminal_receipt)
         out += self.row("r_terminal_receipt", slip)
+        out += self.row("r_approval", f.approval_code)
         out += self.row("r_aid", f.aid)
         out += self.money("r_held", f.held)
         out += self.money("r_charged", f.charged)

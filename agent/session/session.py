@@ -85,6 +85,11 @@ class Session:
     aside: str = ""  # why the station could not go on with it: salvaged, not_reproduced
 
     @property
+    def approval_code(self) -> str:
+        """What the acquirer gave the approval of the hold (ZVT: BMP 3B); empty where it was never told."""
+        return str(self.hold.get("aid") or self.card.get("aid") or "")
+
+    @property
     def energy_wh(self) -> int:
         """Delivered so far, or in the end, as far as readings confirm it."""
         last = self.end_wh if self.end_wh is not None else self.last_wh

@@ -43,6 +43,7 @@ def summary(s: Session) -> dict[str, object]:
         "closed_minor": s.closed_minor,
         "closed_by": s.closed_by,
         "aside": s.aside,
+        "approval_code": s.approval_code,
         "increments": s.raises,
         "payment": s.payment or _PAYMENT_WORD.get(s.state, "held"),
         "limits": binding(s),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -116,6 +117,8 @@ def test_the_receipt(voltill: Voltill, past: Past, way: str) -> None:
     assert all(len(line) <= 24 for line in narrow["lines"])
     german = voltill("sessions", "receipt", past.paid, *where, "--language", "de").out
     assert "Gehalten" in german or "Beleg" in german
+    assert re.search(r"^Approval +000231$", answer.out, re.MULTILINE)
+    assert re.search(r"^Genehmigung +000231$", german, re.MULTILINE)
     free = voltill("sessions", "receipt", past.declined, *where).out
     assert "NO CHARGE" in free
     assert voltill("sessions", "receipt", past.paid, *where, "--width", 23).code == 64

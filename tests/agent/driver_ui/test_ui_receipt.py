@@ -222,6 +222,13 @@ def test_shortfall_and_owed_only_when_there_are_any() -> None:
     assert value_of(render(more, 40), "Still owed") == Decimal("0.34")
 
 
+def test_the_approval_code_is_no_application_id() -> None:
+    text = render(dataclasses.replace(FULL, approval_code="750071"), 40)
+    assert re.search(r"^Approval +750071$", text, re.MULTILINE)
+    assert re.search(r"^AID +A0000000031010$", text, re.MULTILINE)
+    assert "Approval" not in render(FULL, 40)
+
+
 def test_times_are_local_with_their_offset_across_the_change_of_the_clocks() -> None:
     summer = dataclasses.replace(
         FULL, started=stamp(1_774_745_999_000), ended=stamp(1_774_746_000_000)

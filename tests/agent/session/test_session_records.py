@@ -137,6 +137,23 @@ def test_the_session_record() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("hold", "details", "code"),
+    [
+        (HOLD, {"card_name": "girocard", "aid": "750071"}, "750071"),
+        (HOLD | {"aid": "750072"}, {"aid": "750071"}, "750072"),  # what the terminal wants back
+        (HOLD, {}, ""),
+    ],
+)
+def test_both_records_have_the_approval_code(
+    hold: dict[str, Any], details: dict[str, Any], code: str
+) -> None:
+    story = Story().tell(E.TAPPED).tell(E.APPROVED, hold=hold, details=details)
+    assert settlement_record(story.session)["approval_code"] == code
+    assert session_record(story.session)["approval_code"] == code
+    assert summary(story.session)["approval_code"] == code
+
+
 def test_seconds_are_counted_down_never_up() -> None:
     story = reach(S.CHARGING).passes(59_999).all(E.STOP, E.STOPPED, E.ENDED)
     assert session_record(story.session)["charging_s"] == 59
