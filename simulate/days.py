@@ -40,7 +40,8 @@ def check_days(
     for terminal in world.terminals:
         yield from _wiped(terminal, sessions)
         yield from _closed(world, terminal, latest.get(terminal.name), disturbed)
-        yield from _strange(world, terminal, sessions)
+        told = next(t for t in status["terminals"] if t["id"] == terminal.name)
+        yield from _strange(world, terminal, sessions, set(told["strange_holds"]))
     for told in status["terminals"]:
         if told["closing"] and not _blocked(world, told, sessions, latest):
             yield "day_stuck", f"{told['id']} still ends its day ({told['closing']})"
@@ -141,11 +142,12 @@ def _blocked(
 
 
 def _strange(
-    world: World, terminal: SimTerminal, sessions: list[dict[str, Any]]
+    world: World, terminal: SimTerminal, sessions: list[dict[str, Any]], known: set[int]
 ) -> Iterator[tuple[str, str]]:
-    """A hold of somebody else is let alone and listed, or released where the operator says so."""
+    """A hold of somebody else is let alone and listed, or released where the operator says so. `known`:
+    receipts that are reported, and no more than that while one of them may be a session's."""
     holds, _ = group(world.movements() if terminal.strange else ())
-    listed = {s["hold"].get("receipt") for s in sessions if is_foreign(s) and s["hold"]}
+    listed = known | {s["hold"].get("receipt") for s in sessions if is_foreign(s) and s["hold"]}
     for hold in holds:
         start = hold.start
         made_ms = terminal.strange.get((start.tid, start.turnover, start.receipt, start.trace))
