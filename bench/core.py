@@ -60,7 +60,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", action="append", choices=sorted(PARTS), help="this part; may be given often"
     )
-    parser.add_argument("--minutes", type=float, help="how long growth is looked for (1)")
+    parser.add_argument("--minutes", type=float, help="how long growth is looked for (0.7)")
+    parser.add_argument(
+        "--markdown",
+        action="store_true",
+        help="print the goals as the table of docs/benchmarks.md, too",
+    )
 
 
 def run(folder: Path, quick: bool, given: argparse.Namespace | None = None) -> Report:
@@ -87,7 +92,18 @@ def run(folder: Path, quick: bool, given: argparse.Namespace | None = None) -> R
             place.mkdir()
             part(report, place, wanted)
     report.machine = [*report.machine, ("others", others.percent())]
+    if told("markdown"):
+        print(markdown(report))
     return report
+
+
+def markdown(report: Report) -> str:
+    """The goals as docs/benchmarks.md shows them."""
+    lines = ["| figure | seen | goal | |", "|---|---|---|---|"]
+    lines += [
+        f"| {' | '.join(' '.join(cell.split()) for cell in goal.row())} |" for goal in report.goals
+    ]
+    return "\n".join([*lines, ""])
 
 
 class Others:

@@ -16,7 +16,7 @@ from bench.report import Goal, Table
 ROUNDS, QUICK_ROUNDS = 9, 1
 IDLE_S, QUICK_IDLE_S = 60.0, 2.0
 # A start leaves timers and connections that settle within a few polls.
-SETTLE_S, QUICK_SETTLE_S = 10.0, 0.5
+SETTLE_S, QUICK_SETTLE_S = 5.0, 0.5
 RESIDENT, DIRTY, START = 6.5, 10.5, 25.0
 IDLE_CPU_PERCENT, IDLE_WAKES = 0.2, 5.0
 # Says that it is there, then waits for its standard input to be closed.

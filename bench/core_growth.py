@@ -26,7 +26,7 @@ from simulate.plan import Visit
 from simulate.seams import Board, installed
 from simulate.world import World
 
-SECONDS, QUICK_SECONDS = 60.0, 1.0
+SECONDS, QUICK_SECONDS = 40.0, 1.0
 SESSIONS = 100_000
 GROWTH_PERCENT = 1.0
 LOOKS = 9

@@ -11,7 +11,7 @@ from bench.core_station import have_broker, look_at, memory_kib, station
 from bench.report import Goal, Table
 
 MANY, QUICK_MANY = 16, 2
-WINDOW_S, QUICK_WINDOW_S = 20.0, 1.0
+WINDOW_S, QUICK_WINDOW_S = 10.0, 1.0
 SETTLE_S = 3.0
 CPU, ADDED_MIB = 1.2, 1.0
 

@@ -12,7 +12,7 @@ from bench.core_station import Station
 from bench.report import Goal, Table
 
 OLD_EVENTS, QUICK_OLD_EVENTS = 1_000_000, 20_000
-ROUNDS, QUICK_ROUNDS = 9, 1
+ROUNDS, QUICK_ROUNDS = 5, 1
 MOST = 1.5
 
 Times = dict[str, list[float]]
