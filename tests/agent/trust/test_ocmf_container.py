@@ -151,6 +151,12 @@ def test_values_that_cannot_be_read_are_told_one_by_one(value: str) -> None:
     assert not report.valid
 
 
+def test_another_format_is_named_as_such() -> None:
+    (value,) = read(b'<values><value><signedData format="ALFEN">AP;0</signedData></value></values>')
+    assert (value.format, value.text) == ("ALFEN", "AP;0")
+    assert "another format" in assess([value]).records[0].verdict.text
+
+
 BILLION = "<!DOCTYPE values [" + "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))
 
 
@@ -167,7 +173,7 @@ BILLION = "<!DOCTYPE values [" + "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">
         b'<!DOCTYPE v [<!ENTITY x SYSTEM "file:///etc/hostname">]><values>&x;</values>',
         b"<values>&undefined;</values>",
         b'<?xml version="1.0" encoding="nonsense"?><values><value/></values>',
-        b"<values>" + b"<value>" * 50,
+        b"<values>" + b"<value>" * 50 + b"</value>" * 50 + b"</values>",
         b"<values>" + b"<value/>" * (MAX_VALUES + 1) + b"</values>",
         b"<values>\xff</values>",
         b"<values>" + b" " * 5 * 1024 * 1024 + b"</values>",
