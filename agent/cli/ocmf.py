@@ -94,25 +94,29 @@ def _print(report: Report) -> None:
     several = len(report.records) > 1
     for number, judged in enumerate(report.records, 1):
         if several:
-            more = ", ".join(
-                part
-                for part in (
-                    judged.value.context,
-                    f"transaction {judged.value.transaction_id}"
-                    if judged.value.transaction_id
-                    else "",
-                )
-                if part
-            )
-            click.echo(f"record {number} of {len(report.records)}" + (f" ({more})" if more else ""))
+            _say(f"record {number} of {len(report.records)}{_named(judged)}")
         _print_one(judged)
-        own = [charge for charge in report.charges if charge.end == number]
-        for charge in own:
-            _line("energy", _energy(charge))
+        for charge in report.charges:
+            if charge.end == number:
+                _line("energy", _energy(charge))
         _findings(judged)
         if several:
-            click.echo()
+            _say("")
     _verdict(report)
+
+
+def _named(judged: Judged) -> str:
+    """What the container calls it: " (Transaction.Begin, transaction 7)"."""
+    number = judged.value.transaction_id
+    parts = [_text(judged.value.context), f"transaction {_text(number)}" if number else ""]
+    names = ", ".join(part for part in parts if part)
+    return f" ({names})" if names else ""
+
+
+def _say(text: str) -> None:
+    """Foreign records hold any character; a terminal may know few."""
+    coding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(text.encode(coding, "backslashreplace").decode(coding))
 
 
 def _print_one(judged: Judged) -> None:
@@ -203,14 +207,12 @@ def _verdict(report: Report) -> None:
     findings = [finding for judged in report.records for finding in judged.findings]
     errors = sum(finding.level == "error" for finding in findings)
     told = f"{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}"
-    click.echo(f"{_signatures(report)}; {told}")
+    _say(f"{_signatures(report)}; {told}")
     if any(judged.verdict.valid and judged.key_from == "record" for judged in report.records):
-        click.echo(
-            "The key came with the record: it shows that nothing was changed, not who signed."
-        )
-        click.echo("Compare it with the key printed on the meter, or give that one with --key.")
+        _say("The key came with the record: it shows that nothing was changed, not who signed.")
+        _say("Compare it with the key printed on the meter, or give that one with --key.")
     if any(judged.verdict.signature == "no_key" for judged in report.records):
-        click.echo("Give the public key that is printed on the meter with --key.")
+        _say("Give the public key that is printed on the meter with --key.")
 
 
 def _signatures(report: Report) -> str:
@@ -228,4 +230,4 @@ def _count(number: int, what: str) -> str:
 
 def _line(label: str, text: str) -> None:
     if text:
-        click.echo(f"  {label:<{_LABEL_WIDTH}} {text}")
+        _say(f"  {label:<{_LABEL_WIDTH}} {text}")

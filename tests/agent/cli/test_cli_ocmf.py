@@ -227,6 +227,22 @@ def test_neither_card_numbers_nor_control_characters_reach_the_screen(
         assert "card_number" in answer.out
 
 
+def test_a_containers_own_words_move_no_cursor(voltill: Voltill, file: Path) -> None:
+    file.write_text(both().replace('"Transaction.Begin"', '"a\u009b2Jb\u202e"'))
+    assert "record 1 of 2 (a\\x9b2Jb\\u202e, transaction 7)" in voltill("ocmf", "verify", file).out
+
+
+def test_a_terminal_that_knows_few_characters(
+    voltill: Voltill, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(make(replace(CONTENT, tariff_text="0,59 € je kWh für alle"), KEY).text)
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding="latin-1"))
+    assert voltill("ocmf", "verify", file, "--key", SPKI).code == 0
+    sys.stdout.flush()
+    assert "0,59 \\u20ac je kWh für alle".encode("latin-1") in screen.getvalue()
+
+
 def test_findings_are_told_and_do_not_change_the_exit_code(voltill: Voltill, file: Path) -> None:
     substitute = make(replace(CONTENT, marks=(BEGIN, replace(END, status="S"))), KEY)
     file.write_text(substitute.text)

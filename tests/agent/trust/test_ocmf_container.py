@@ -224,6 +224,7 @@ def test_a_payload_over_several_lines_is_one_record() -> None:
         f"{WHOLE}\nhello".encode(),
         f"{WHOLE}{WHOLE}".encode(),
         b"x" * (MAX_INPUT_BYTES + 1),
+        WHOLE.encode() + b"\n" * MAX_INPUT_BYTES,
         b"OCMF|\n" * (MAX_VALUES + 1),
     ],
     ids=lambda data: repr(data)[:30],
