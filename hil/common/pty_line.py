@@ -199,13 +199,14 @@ class PtyLine:
     async def _write(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()
         step = max(1, int(PACE_STEP_S / self._char_s)) if self.pace else len(data) or 1
+        # From the beginning of the message, not from chunk to chunk: what a timer is late by is made good
+        # by the next one, as a UART does not pause because the board is busy.
+        self._send_free_at = max(self._send_free_at, loop.time())
         for start in range(0, len(data), step):
             chunk = data[start : start + step]
             if self.pace:
-                self._send_free_at = (
-                    max(self._send_free_at, loop.time()) + len(chunk) * self._char_s
-                )
-                await asyncio.sleep(self._send_free_at - loop.time())
+                self._send_free_at += len(chunk) * self._char_s
+                await asyncio.sleep(max(0.0, self._send_free_at - loop.time()))
             await self._write_now(chunk)
 
     async def _write_now(self, chunk: bytes) -> None:

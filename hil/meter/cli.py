@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         return 0
 
     async def start() -> Bench:
-        return await _bench(args).start()
+        return await _made(args).start()
 
     return run_service(start, f"{args.link}")
 
@@ -70,7 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _bench(args: argparse.Namespace) -> Bench:
+def made(argv: list[str]) -> Bench:
+    """The bench of a command line, not started: for tests that run it on their own loop."""
+    return _made(_parser().parse_args(argv))
+
+
+def _made(args: argparse.Namespace) -> Bench:
     found = wordmap.load(args.model)
     memory = (load(args.store) if args.store else None) or Memory(
         model=found.name,

@@ -96,8 +96,9 @@ class Slave:
 
     @property
     def register_wh(self) -> int:
-        """Its import register, to the nearest Wh."""
-        return round(self._values()["energy_import"])
+        """Its import register as a master gets it, to the nearest Wh."""
+        (register,) = (r for r in self.map.registers if r.name == "energy_import")
+        return round(self._encoded(register)[1])
 
     # --- Faults -------------------------------------------------------------------------------
 

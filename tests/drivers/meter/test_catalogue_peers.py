@@ -80,7 +80,7 @@ METERS = [
          0x8960: (0x4232, 0x3120)},
         50_000_000_000, -5, "3057391", {"voltage_l1": "230.1"},
     ),
-    # Exponent -1 beside the counter 123456 is 12345.6 Wh ; top byte 0xFE is 10**-2, with 23010 it is 230.10 V ;
+    # Exponent -1 beside the counter 123456: 12345.6 Wh ; top byte 0xFE is 10**-2, with 23010: 230.10 V ;
     # 0xFD with 50000 is 50 Hz ; 0xFD with 0xFFFFF6 (-10) is -0.01 A ; 0x01 with 720 is 7200 W
     Meter(
         "iskra_wm3m4",
