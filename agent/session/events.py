@@ -10,7 +10,8 @@ from agent.values import Stamp
 
 
 class E(StrEnum):
-    """Event names, with the data each carries."""
+    """Event names, with the data each carries. `outage`, in any of them: it is the first ones after the agent
+    was away from a session with energy, and nobody has looked yet what became of it."""
 
     TAPPED = "tapped"  # evse?, terminal, terminal_id?, amount_minor, currency, tariff_id, plugged, language,
     # accept_partial?, least_capture_minor?

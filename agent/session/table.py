@@ -247,8 +247,11 @@ class _Bound:
 
     def act(self, data: EventData) -> None:
         cell, event = _cell(data)
-        # A restart ends no phase: what went before it is not proven.
-        if event.name is not E.RESTARTED:
+        # A restart ends no phase: what went before it is not proven. Nor is it for what comes before anybody
+        # has looked; the time runs again when the station did.
+        if event.data.get("outage") is True:
+            cell.session = replace(cell.session, clock_from=None)
+        elif event.name is not E.RESTARTED:
             cell.session = accounted(cell.session, event.stamp)
         cell.session = self.row.do(cell.session, event)
 

@@ -227,6 +227,8 @@ class Keeper:
             if name is E.STOP and session_id in self._unlooked:
                 # Nobody knows what became of the time in between: it is not charged (design §2 rule 11).
                 name, data = E.RESTARTED, {**data, "resume": False}
+            elif session_id in self._unlooked and name is not E.RESTARTED:
+                data = {**data, "outage": True}
             event = Event(name, self._clock.stamp(), data)
             result = step(before, event)
             if not result.taken:
@@ -254,7 +256,8 @@ class Keeper:
             self.committed += 1
             self._counts[session_id] = n
             self._stamps[session_id] = event.stamp
-            self._unlooked.discard(session_id)
+            if name is E.RESTARTED or not energy_allowed(after.state):
+                self._unlooked.discard(session_id)
             self._remember(after)
         if after.state is not before.state:
             self._log(
