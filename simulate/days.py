@@ -12,9 +12,11 @@ from simulate.till import SimTerminal, name_of
 from simulate.world import World
 
 # What cannot be told of a hold that the agent has not made: only its receipt is known.
+NOT_OURS = ("held_differs", "captured_differs", "released_differs")
 # The last column of a batch's totals, as the agent calls it.
 NAMES = {"others": "other"}
-NOT_OURS = ("held_differs", "captured_differs", "released_differs")
+# The agent's word for an end of day that it has heard to its end.
+COMPLETED = "completed by the terminal"
 # How an order ended, by its own last word, although the acquirer has closed the batch.
 DENIED = ("refused", "not_sent", "not_done")
 
@@ -116,6 +118,9 @@ def _stored(
 ) -> Iterator[tuple[str, str]]:
     """What the ledger says of the last one."""
     where, totals = latest["terminal"], latest["totals"]
+    if totals is None and latest["why"] == COMPLETED:
+        yield "day_not_stored", f"{where}: completed, and no totals are kept"
+        return
     if latest["outcome"] != "done" or totals is None:
         if not disturbed & {"terminal", "outage", "disk", "clock"}:
             yield "day_not_stored", f"{where}: {latest['outcome']}, totals {totals}"
