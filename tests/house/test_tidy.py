@@ -29,6 +29,7 @@ TASK_BOUNDARIES: dict[tuple[str, str], str] = {
         "hil/backend/service.py",
         "_on_message",
     ): "paho's thread would swallow it; here it ends the process",
+    ("agent/station/device_thread.py", "call"): "what a thread raises belongs to who waits for it",
     ("simulate/loop.py", "work"): "what a thread raises belongs to who waits for it",
 }
 
