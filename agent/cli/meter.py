@@ -33,6 +33,7 @@ from agent.ports import DeviceUnavailable
 
 # `--watch` without `--times`: a working day, so that a forgotten window ends.
 WATCH_MOST = 8 * 3600
+EVERY_MS = 1000
 
 
 @click.group()
@@ -129,9 +130,10 @@ def _watched(
     from agent.station.drivers import load
 
     spec = LineSpec(port, line[0], line[1])
+    everything = rows.raw or rows.as_json or not rows.watch
     looking = load("tool", "meter_watch")(
-        model, spec, line[2], driver_env(), rows.take,
-        models_dir=models_dir, everything=not rows.watch or rows.raw or rows.as_json, times=times,
+        model, spec, line[2], driver_env(), rows.take, models_dir=models_dir, everything=everything,
+        times=times, every_ms=EVERY_MS,
     )  # fmt: skip
     try:
         asyncio.run(looking)

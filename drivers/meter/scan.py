@@ -131,7 +131,9 @@ async def _recognised(device: _Device, models: Iterable[Model]) -> Told:
             named.append(model)
         elif verdict == "open" and await _plausible(device, model):
             likely.append(model)
-    best = named or likely
+    # A meter of one phase fits wherever one of three does, so those that explain more win.
+    most = max((model.phases for model in likely), default=0)
+    best = named or [model for model in likely if model.phases == most]
     return {
         "models": [model.id for model in best],
         "sure": len(named) == 1,
@@ -161,7 +163,9 @@ def _place(model: Model, mark: Mark) -> str:
 
 
 async def _plausible(device: _Device, model: Model) -> bool:
-    for name, (low, high) in (("voltage_l1", VOLTS), ("frequency", HERTZ)):
+    """Every phase has a voltage. A meter of three phases with one connected is not recognised by that."""
+    bounds = {f"voltage_l{n}": VOLTS for n in (1, 2, 3)} | {"frequency": HERTZ}
+    for name, (low, high) in bounds.items():
         if name in model.values:
             number = await _number(device, model, name)
             if number is None or not low <= number <= high:
