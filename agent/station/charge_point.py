@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 
 from agent.ports import Evse, EvseSnapshot, EvseState, Meter
 from agent.session import E, S, Session, energy_allowed
-from agent.session.acts import usage_at
 from agent.session.limits import cost_reason
 from agent.session.states import BEFORE_ENERGY
 from agent.station.context import Context
 from agent.station.limit import Limit, limit_reached
+from agent.station.live import Live
+from agent.station.live import live as live_now
 from agent.station.meter_ends import MeterEnds
 from agent.station.patience import nap
 from agent.station.register import READ_SLACK_MS, Health, Register
 from agent.station.release import Release
 from agent.station.stop_proof import StopProof
 from agent.station.top_up import TopUp, TopUpRules
-from agent.tariff import Usage, session_price
 from agent.values import Reading, ReadingState, Stamp
 
 POLL_S = 1.0  # one snapshot a second: a plug is seen within the time a driver looks up
@@ -50,18 +50,6 @@ class PointRules:
     meter_lost_ms: int
     resumption_timeout_ms: int
     top_up: Mapping[str, TopUpRules] = field(default_factory=dict)  # by terminal
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """What is known of a running session between two durable events."""
-
-    session_id: str
-    energy_wh: int
-    power_w: int
-    charging_ms: int
-    idle_ms: int
-    cost_minor: int
 
 
 class ChargePoint:
@@ -128,12 +116,17 @@ class ChargePoint:
         """`terminal` takes payment for this connector; `changed` is called when there is news."""
         self._desks[terminal] = changed
 
+    @property
+    def terminals(self) -> frozenset[str]:
+        """Those that take payment for this connector."""
+        return frozenset(self._desks)
+
     def session(self) -> Session | None:
         return self._keeper.on_evse(self.id)
 
     def ready_for_session(self) -> str:
         """Empty when a hold may be placed for this connector, else why not."""
-        if self.session() is not None:
+        if self._keeper.taken(self.id):
             return "occupied"
         if self.snapshot.estop:
             return "emergency stop"
@@ -264,7 +257,10 @@ class ChargePoint:
         if self._plugged_at is None or self.ready_for_session():
             return None
         found = [s for t in self._desks if (s := self._keeper.unbound(t)) is not None]
-        if len(found) != 1 or found[0].started is None:
+        if len(found) > 1:
+            self._plugged_at = None  # whose car it is will not be clearer when one of them has gone
+            return None
+        if not found or found[0].started is None:
             return None
         since_ms = self._plugged_at.since_ms(found[0].started)
         if since_ms is None or since_ms < 0:
@@ -340,16 +336,9 @@ class ChargePoint:
         more = self._top_up.wanted(session, good, now)
         if more is not None:
             await self._keeper.tell(session.id, E.RAISE, more)
-        self._show(session, good, now)
+        self.live = live_now(session, good, self.reading.power_w or 0, self.tariff, now)
         if now.boot_ms - self._saved_ms >= PROGRESS_EVERY_MS:
             await self._save(session)
-
-    def _show(self, session: Session, good: Reading, now: Stamp) -> None:
-        wh = max(good.energy_import_wh or 0, session.last_wh or 0) - (session.begin_wh or 0)
-        charging_ms, idle_ms = usage_at(session, now)
-        cost = session_price(self.tariff, Usage(wh, charging_ms, idle_ms))
-        power_w = self.reading.power_w or 0
-        self.live = Live(session.id, wh, power_w, charging_ms, idle_ms, cost.total_minor)
 
     async def _save(self, session: Session) -> None:
         """Make the last good reading durable, if it can be true. An old one is left: the event's time is

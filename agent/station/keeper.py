@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from agent.ledger import AsyncLedger, EventRow, RecordRow, SessionRow
@@ -84,6 +84,8 @@ class Keeper:
         self.set_aside: dict[str, str] = {}
         # Charged when the agent went away, and not yet looked at: only a restart accounts for the outage.
         self._unlooked: set[str] = set()
+        # Sessions whose first event is not stored yet: (connector, terminal). Nobody else begins on these.
+        self._beginning: dict[str, tuple[str | None, str]] = {}
         self.perform: Perform = lambda session, effect: None
 
     async def load(self) -> list[Session]:
@@ -156,6 +158,17 @@ class Keeper:
                 return session
         return None
 
+    def taken(self, evse: str) -> bool:
+        """A session occupies the connector, or is about to: its first event is being stored."""
+        beginning = any(evse == its for its, _ in self._beginning.values())
+        return beginning or self.on_evse(evse) is not None
+
+    def any_unbound(self, terminals: Iterable[str]) -> bool:
+        """Some session of these terminals has no connector yet, or is about to begin without one."""
+        names = set(terminals)
+        beginning = any(its is None and at in names for its, at in self._beginning.values())
+        return beginning or any(self.unbound(name) is not None for name in names)
+
     def unbound(self, terminal: str) -> Session | None:
         """The one session of a terminal that has no connector yet (design §2 rule 7)."""
         for s in self.sessions.values():
@@ -202,11 +215,21 @@ class Keeper:
         *,
         record: RecordRow | None = None,
         card_mac: bytes | None = None,
+        basis: Session | None = None,
     ) -> Step:
-        """Move a session by one event. Raises what the ledger raises; then nothing has changed."""
+        """Move a session by one event. Raises what the ledger raises; then nothing has changed. `basis`: the
+        session that the event was made from; where it has moved meanwhile, the event is not taken."""
+        told = dict(data or {})
+        if name is E.TAPPED:
+            evse = told.get("evse")
+            self._beginning[session_id] = (
+                None if evse is None else str(evse),
+                str(told["terminal"]),
+            )
         commit = asyncio.ensure_future(
-            self._commit(session_id, name, dict(data or {}), record, card_mac)
+            self._commit(session_id, name, told, record, card_mac, basis)
         )
+        commit.add_done_callback(lambda _: self._beginning.pop(session_id, None))
         self._commits.add(commit)
         commit.add_done_callback(self._commits.discard)
         return await asyncio.shield(commit)
@@ -218,12 +241,15 @@ class Keeper:
         data: dict[str, Any],
         record: RecordRow | None,
         card_mac: bytes | None,
+        basis: Session | None,
     ) -> Step:
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             before = self.sessions.get(session_id) or Session(session_id)
             if before.state is S.NEW and name not in (E.TAPPED, E.FOREIGN):
                 self._locks.pop(session_id, None)
                 return Step(before, False, None)  # closed meanwhile
+            if basis is not None and before is not basis:
+                return Step(before, False, None)
             if name is E.STOP and session_id in self._unlooked:
                 # Nobody knows what became of the time in between: it is not charged (design §2 rule 11).
                 name, data = E.RESTARTED, {**data, "resume": False}

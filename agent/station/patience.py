@@ -1,5 +1,5 @@
-"""Waiting: for a terminal that is master of the dialogue, long, but not for ever, and alive meanwhile; and for
-news, no longer than until the next look."""
+"""Waiting: for a terminal that is master of the dialogue, long, but not for ever, and alive meanwhile; and
+for news, no longer than until the next look."""
 
 from __future__ import annotations
 

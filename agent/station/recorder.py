@@ -14,6 +14,11 @@ from agent.trust.chain import Sealed, seal
 from agent.trust.keys import Signer
 from agent.values import Stamp
 
+# What is signed may be out of date when it is: a terminal answered in between. Then it is made again. So many
+# events in a row are more than a session has left when it owes a record; what is still owed then is made
+# after the next event.
+MOVES_MOST = 20
+
 
 class Recorder:
     """Signing never runs inside a transaction nor between an approval and its answer. While the key is away
@@ -26,12 +31,17 @@ class Recorder:
     async def record(self, session_id: str, effect: Effect) -> None:
         """Make the record a session owes. Does nothing when it has it already."""
         async with self._turn:
-            session = self._keeper.sessions.get(session_id)
-            if session is None or session.entered is None or not _wanted(session, effect):
-                return
-            sealed = await self._sealed(session, effect)
-            row = RecordRow.of(sealed, session_id)
-            await self._keeper.tell(session_id, E.RECORDED, {"seq": sealed.seq}, record=row)
+            for _ in range(MOVES_MOST):
+                session = self._keeper.sessions.get(session_id)
+                if session is None or session.entered is None or not _wanted(session, effect):
+                    return
+                sealed = await self._sealed(session, effect)
+                row, data = RecordRow.of(sealed, session_id), {"seq": sealed.seq}
+                step = await self._keeper.tell(
+                    session_id, E.RECORDED, data, record=row, basis=session
+                )
+                if step.taken or step.session is session:
+                    return
 
     async def close_aside(
         self, session_id: str, word: dict[str, object], now: Stamp

@@ -152,7 +152,9 @@ class Taps:
 
     def _refusal(self) -> str:
         """Why no session can begin now, as screens.refused_tap has words for it."""
-        if self._keeper.unbound(self._till.id) is not None:
+        # Where terminals share connectors, two drivers without one cannot be told apart (design §2 rule 7).
+        neighbours = {name for point in self._points.values() for name in point.terminals}
+        if self._keeper.any_unbound({self._till.id, *neighbours}):
             return "busy"
         closed = self._closed()
         if closed:

@@ -11,7 +11,7 @@ from agent.session import E, Session
 from agent.session.deadlines import Deadline, Policy, deadlines, hold_left_ms, waited_ms
 from agent.session.states import OCCUPIES_EVSE
 from agent.station.context import Context
-from agent.values import Stamp
+from agent.values import Quality, Stamp
 
 # The loop's clock stands still while the board is suspended, the boot-time clock does not: no wait is
 # longer than this before the question is asked again.
@@ -20,7 +20,8 @@ LOOK_EVERY_S = 300.0
 
 @dataclass
 class _Watched:
-    """`anchor`: where waiting in the present state began, as far as this boot can prove it."""
+    """`anchor`: where waiting in the present state began, as far as this boot can prove it; it counts while
+    no clock can tell how long the board was off."""
 
     session: Session
     anchor: Stamp
@@ -33,8 +34,8 @@ class _Watched:
 
 
 class Timers:
-    """One timer a session, set anew whenever it enters a state. After a reboot the time already
-    waited is taken from the wall clock where one is needed, else the whole wait begins again."""
+    """One timer a session, set anew whenever it enters a state. After a reboot the time already waited is
+    taken from the wall clock; only as long as that is not known does the whole wait begin again."""
 
     def __init__(
         self,
@@ -76,7 +77,10 @@ class Timers:
         now = self._context.clock.stamp()
         if due.since is not None:
             return due.after_ms - waited_ms(due.since, now)
-        return due.after_ms - waited_ms(watched.anchor, now)
+        entered = watched.session.entered
+        clocks_known = entered is not None and Quality.UNKNOWN not in (entered.quality, now.quality)
+        since = entered if entered is not None and clocks_known else watched.anchor
+        return due.after_ms - waited_ms(since, now)
 
     def _alarm_left_ms(self, session: Session) -> int | None:
         if session.state not in OCCUPIES_EVSE:

@@ -6,6 +6,8 @@ any clean-up, `reboot` also begins another boot."""
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -352,6 +354,12 @@ class World:
         report = verify_records([row.jws for row in rows], KeySet([key]), anchored=True)
         assert report.ok, report.json()
         return [(row.type, row.session_id) for row in rows]
+
+    def payloads(self) -> list[dict[str, Any]]:
+        """Of every record, after its signature and chain were verified."""
+        self.records()
+        texts = [row.jws.split(".")[1] for row in self.agent.ledger._ledger.records(1, 1000)]
+        return [json.loads(base64.urlsafe_b64decode(t + "=" * (-len(t) % 4))) for t in texts]
 
     def request(self, do: str, **request: Any) -> Any:
         """As over the control socket."""

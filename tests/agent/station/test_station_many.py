@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
 import pytest
-from support.station_world import World, one_end_each
+from support.station_world import CARD, E1, E2, OTHER_CARD, World, one_end_each
 
 from agent.session import S, Session
 
@@ -92,3 +92,29 @@ def test_sixteen_connectors_and_four_terminals(make: Make, seed: int) -> None:
         ]
         assert captures == [session.cost_minor]
     one_end_each(w)
+
+
+def test_two_terminals_at_one_connector_begin_one_session(make: Make) -> None:
+    w = make(evses=(E1,), terminals={"t1": (E1,), "t2": (E1,)})
+    w.plant.plug()
+    w.run(3)
+    w.terminals["t1"].tap(CARD)
+    w.terminals["t2"].tap(OTHER_CARD)
+    w.run(200)
+    w.plant.unplug()
+    w.run(120)
+    assert len(w.sessions()) == 1
+    assert w.session().energy_wh <= w.plant.delivered_wh + 1
+    one_end_each(w)
+
+
+def test_terminals_that_share_connectors_have_one_hold_without_a_connector(make: Make) -> None:
+    w = make(evses=(E1, E2), terminals={"t1": (E1, E2), "t2": (E1, E2)})
+    w.terminals["t1"].tap(CARD)
+    w.run(20)
+    w.terminals["t2"].tap(OTHER_CARD)
+    w.run(10)
+    w.evses[E1].plug()
+    w.run(100)
+    (session,) = w.sessions()
+    assert (session.terminal, session.evse) == ("t1", E1)

@@ -3,10 +3,7 @@ elapsed, an honest word about the wall clock, and nothing charged that is not pr
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from support.station_world import CARD, UTC_MS, World, charge, one_end_each
@@ -22,12 +19,6 @@ MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 BEFORE_SUMMER_MS = 1_806_195_540_000
 # 31 October 2027, 00:59 UTC: a minute before they go from 03:00 back to 02:00.
 BEFORE_WINTER_MS = 1_824_944_340_000
-
-
-def payloads(w: World) -> list[dict[str, Any]]:
-    w.records()  # signatures and chain
-    texts = [row.jws.split(".")[1] for row in w.agent.ledger._ledger.records(1, 100)]
-    return [json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))) for text in texts]
 
 
 def receipt(w: World) -> str:
@@ -70,7 +61,7 @@ def test_a_jump_of_the_wall_clock_changes_no_price(make: Make, jump_ms: int) -> 
     assert "2026-11-20 19:5" in text and "2027" not in text and "1970" not in text, (
         "its end neither"
     )
-    session, settlement = payloads(w)
+    session, settlement = w.payloads()
     assert session["meter"]["begin"]["utc_ms"] < settlement["stamp"]["utc_ms"] - jump_ms
     assert session["idle_ms"] == done.idle_ms
     one_end_each(w)
@@ -124,7 +115,7 @@ def test_without_a_clock_at_boot_prices_are_right_and_the_time_is_called_unknown
 
     done = idle_session(w, set_clock)
     assert 118_000 < done.idle_ms < 130_000
-    session, settlement = payloads(w)
+    session, settlement = w.payloads()
     assert session["meter"]["begin"]["quality"] == "unknown"
     assert session["meter"]["end"]["quality"] == settlement["stamp"]["quality"] == "trusted"
     assert session["meter"]["begin"]["utc_ms"] < HOUR_MS < session["meter"]["end"]["utc_ms"]
@@ -154,7 +145,7 @@ def test_daylight_saving_is_how_a_time_is_written_and_no_time(
     text = receipt(w)
     assert first in text and second in text, text
     assert "+01:00" in text and "+02:00" in text, "the hour that comes twice is told apart"
-    assert all(p["time"].endswith("Z") for p in payloads(w))
+    assert all(p["time"].endswith("Z") for p in w.payloads())
 
 
 # --- suspend ----------------------------------------------------------------------------------------
@@ -195,4 +186,23 @@ def test_a_hold_that_expired_asleep_ends_at_once(make: Make) -> None:
     w.suspend(2 * 3600)
     done = w.until_state(S.CLOSED, within_s=330)
     assert done.stop_reason in ("hold expires", "limit")
+    one_end_each(w)
+
+
+def test_a_retry_comes_although_the_board_is_restarted_every_hour(make: Make) -> None:
+    """The hourly retry counts from the try before, not from the last boot; the clock can be trusted."""
+    w = make()
+    charge(w, seconds=60)
+    w.terminal.script["capture"].extend(["not_sent"] * 6)
+    w.terminal.tap(CARD)
+    w.until_state(S.CAPTURE_DUE)
+    w.run(6 * 60)
+    assert w.session().attempts == 6
+    for _ in range(2):
+        w.kill()
+        w.reboot()
+        w.passes(60)
+        w.start()
+        w.run(40 * 60)
+    assert w.session().state is S.CLOSED
     one_end_each(w)
