@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,23 @@ from drivers.meter import catalogue
 
 Voltill = Callable[..., Answer]
 EM340 = "carlogavazzi_em340_family"
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped models without their pauses: a simulated meter needs none."""
+    folder = tmp_path_factory.mktemp("quick")
+    for name in (
+        EM340,
+        "carlogavazzi_em24_rs485",
+        "abb_b21_b23_b24",
+        "eastron_sdm72dm_v2",
+        "eastron_sdm630",
+    ):
+        text = (catalogue.SHIPPED / f"{name}.yaml").read_text()
+        timing = "timing: {min_gap_ms: 0, turnaround_ms: 100, longest_reply_ms: 100}"
+        (folder / f"{name}.yaml").write_text(re.sub("timing: {.*}", timing, text, count=1))
+    monkeypatch.setattr(catalogue, "OWN", folder)
 
 
 @pytest.fixture
