@@ -131,7 +131,8 @@ class Undisturbed:
 @dataclass(slots=True)
 class Swept:
     """What came of some points of one scenario. `deaths`: by kind of step; `found`: (point, code, text).
-    `unmet`: second deaths that did not come, because the recovery wrote less than that."""
+    `unmet`: deaths that did not come: the recovery wrote less than that, or the world ended with the step
+    after which it was due."""
 
     scenario: str
     worlds: int = 0
@@ -152,7 +153,7 @@ class Swept:
         self.starts += result.starts
         self.classes += result.verdict.classes
         self.killed += result.killed
-        self.unmet += bool(point.again) and deaths == 1
+        self.unmet += 1 + bool(point.again) - deaths
         self.bad[point.step] += bool(result.verdict.violations)
         self.found += [(point, code, text) for code, text in result.verdict.violations]
 
@@ -196,7 +197,7 @@ class Sweep:
         world.cut_keeps = MODES[point.mode]
         world.rng = random.Random(f"{scenario.name} {point}")
         result = episode.run()
-        if not doom.deaths:
+        if not doom.deaths and point.nth <= total:
             result.verdict.violations.append(("not_met", f"{point}: nobody died there"))
         return result, doom.deaths
 

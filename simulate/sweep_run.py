@@ -221,8 +221,9 @@ def verdict(report: Report) -> list[str]:
         whole.join(swept)
         classes += swept.classes
     lines.append("sessions: " + ", ".join(f"{n:,} {name}" for name, n in classes.most_common()))
-    if report.order.again:
-        lines.append(f"{whole.unmet} second deaths did not come: the recovery wrote less than that")
+    if whole.unmet:
+        why = "the recovery wrote less than that, or the world had come to its end"
+        lines.append(f"{whole.unmet} deaths did not come: {why}")
     wrong = len(found) + sum(1 for u in report.undisturbed.values() if u.differs)
     deaths = sum(whole.deaths.values())
     lines.append(

@@ -167,9 +167,13 @@ def test_a_point_that_is_not_there_is_refused(sweep: Sweep) -> None:
 
 
 def test_a_death_that_does_not_come_is_a_violation(sweep: Sweep) -> None:
-    result, died = sweep.run(BY_NAME[FIRST], Point("mqtt_send", 900, "kill"), 1_000)
+    point = Point("mqtt_send", 900, "kill")
+    result, died = sweep.run(BY_NAME[FIRST], point, 1_000)
     assert died == 0
     assert [code for code, _ in result.verdict.violations] == ["not_met"]
+    # After the last step nothing may come but the end.
+    result, died = sweep.run(BY_NAME[FIRST], point, 899)
+    assert (died, result.verdict.violations) == (0, [])
 
 
 # --- Whether the sweep would see it ---------------------------------------------------------------
@@ -292,3 +296,13 @@ def test_a_table_is_written_between_its_marks(tmp_path: Path, monkeypatch: Any) 
         "-->\nb\n"
     )
     assert "old" not in text and "no violation in 3 worlds" in text
+
+
+def test_the_page_tells_of_no_violation() -> None:
+    page = sweep_run.DOCUMENT.read_text()
+    assert "VIOLATIONS" not in page and "bad**" not in page
+    for part in ("writes", "steps", "twice"):
+        told = page.partition(f"<!-- {part}: begin -->")[2].partition(f"<!-- {part}: end -->")[0]
+        assert "no violation in " in told
+        rows = [name for name in NAMES if f"| `{name}` |" in told]
+        assert rows == list(NAMES) if part != "twice" else len(rows) >= 6
