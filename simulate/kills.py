@@ -65,11 +65,12 @@ def pair_of(number: int, variant: Variant) -> int:
 
 def aim_at_day(number: int, last: int, rng: random.Random, cuts: bool) -> Kill:
     """Instead of the last kill of a visit: one while the terminal is told to end its day."""
+    step, nth = STEPS[number % len(STEPS)], rng.choice((1, 1, 2, 2, 3, 5))
     return Kill(
         visit=last,
         state=DAY_END,
-        step=STEPS[number % len(STEPS)],
-        nth=rng.choice((1, 1, 2, 2, 3, 5)),
+        step=step,
+        nth=1 if step == "sync" or step.startswith("mqtt") else nth,
         power=cuts and rng.randrange(3) == 0,
         away_s=rng.choice((3.0, 8.0, 25.0, 70.0)),
     )

@@ -282,6 +282,8 @@ class World:
         if len(self.logs) < LOG_LINES_MAX:
             self.logs.append(line)
         self._ready = self._ready or event == "station_ready"
+        if event == "day_end" and values["step"] == "intent":
+            self._poke(DAY_END)
         if event == "session":
             self._poke(str(values["state"]))
             self.trace("agent", f"{values['session']} {values['event_name']} -> {values['state']}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from simulate.disk import Disk, Inode
 from simulate.make import Menu, make_plan
 from simulate.place import Variant
 from simulate.plan import Fault, Plan, Visit
@@ -213,3 +214,13 @@ def test_the_judge_sees_a_limit_that_was_passed(rig: Any) -> None:
 
     episode.world.limits = Lower(agreed)
     assert [code for code, _ in episode.run().verdict.violations] == ["limit_passed"]
+
+
+def test_a_directory_that_is_synced_keeps_what_was_deleted_in_it_before(rig: Any) -> None:
+    vfs, before = rig.board.vfs, rig.board.vfs.disk
+    vfs.disk = disk = Disk()
+    disk.files = {name: Inode(named=True) for name in ("/a/x", "/a/y", "/b/z")}
+    for name, synced in (("/a/x", False), ("/b/z", False), ("/a/y", True)):
+        vfs.xDelete(name, synced)
+    vfs.disk = before
+    assert set(disk.unlinked) == {"/b/z"}
