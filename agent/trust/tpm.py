@@ -236,7 +236,7 @@ class TpmSigner:
         r, s = (
             bytes(n) for n in (made.signature.ecdsa.signatureR, made.signature.ecdsa.signatureS)
         )
-        # A TPM leaves leading zeros out.
+        # Not every TPM keeps leading zeros.
         raw = r.rjust(SCALAR_BYTES, b"\0") + s.rjust(SCALAR_BYTES, b"\0")
         return checked(self.public, raw, data, self._source.name)
 

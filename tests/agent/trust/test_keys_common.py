@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -22,7 +25,7 @@ from agent.trust.keys import (
     write_private,
 )
 from agent.trust.pkcs11 import Pkcs11Key, checked
-from agent.trust.tpm import TpmKey
+from agent.trust.tpm import TpmKey, TpmSigner
 
 # Below 2^255 and above, with leading zeros: where DER numbers change their length.
 NUMBERS = st.one_of(st.integers(1, 2**256 - 1), st.integers(1, 300), st.just(2**255))
@@ -52,6 +55,30 @@ def test_a_foreign_signature_is_not_handed_out() -> None:
     for public, data in ((other.public, b"x"), (mine.public, b"y")):
         with pytest.raises(KeyRefused, match="KEY-032"):
             checked(public, good, data, "it")
+
+
+class ShortTpm:
+    """A context of the stack whose TPM leaves leading zeros out."""
+
+    def __init__(self, key: RecordKey, data: bytes) -> None:
+        self._key, self._data = key, data
+
+    def sign(self, handle: object, digest: bytes, scheme: object) -> SimpleNamespace:
+        raw = self._key.sign(self._data)
+        assert digest == hashlib.sha256(self._data).digest()
+        r, s = (number.lstrip(b"\0") for number in (raw[:32], raw[32:]))
+        ecdsa = SimpleNamespace(signatureR=r, signatureS=s)
+        return SimpleNamespace(signature=SimpleNamespace(ecdsa=ecdsa))
+
+
+@pytest.mark.parametrize("place", [0, 32])
+def test_a_tpm_may_leave_leading_zeros_out(place: int) -> None:
+    key = RecordKey.generate()
+    data = next(d for n in range(10_000) if key.sign(d := str(n).encode())[place] == 0)
+    stack = MagicMock(TSS2_Exception=RuntimeError)
+    source = TpmKey("device:/dev/tpmrm0", handle=1, file=None, pin=None)
+    signer = TpmSigner(stack, ShortTpm(key, data), 1, key.public, source)
+    assert signer.sign(data) == key.sign(data)
 
 
 # --- a key file ---------------------------------------------------------------------------------------
