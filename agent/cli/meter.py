@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import click
@@ -33,6 +34,8 @@ from agent.ports import DeviceUnavailable
 
 # `--watch` without `--times`: a working day, so that a forgotten window ends.
 WATCH_MOST = 8 * 3600
+# From here on a person is told why nothing happens.
+LONG_MS = 3000
 EVERY_MS = 1000
 
 
@@ -91,17 +94,20 @@ def read(
     if model is None or port is None:
         raise click.UsageError("give --model and --port, or --evse while the service runs")
     is_held(state, config, port)
-    line = _line(model, models_dir, baud, framing, unit)
+    known = used("meter_line", model, models_dir)
+    line = _line(model, known, baud, framing, unit)
+    if known["quiet_ms"] >= LONG_MS and not as_json:
+        wait_s = known["quiet_ms"] // 1000
+        click.echo(f"Listening for {wait_s} s first: this meter may answer that late ...", err=True)
     rows = Rows(raw, watch, as_json)
     _watched(model, port, line, models_dir, rows, (times or WATCH_MOST) if watch else 1)
     raise click.exceptions.Exit(rows.code)
 
 
 def _line(
-    model: str, models_dir: str | None, baud: int | None, framing: str | None, unit: int | None
+    model: str, known: Answer, baud: int | None, framing: str | None, unit: int | None
 ) -> tuple[int, str, int]:
     """The model's factory setting where the call says nothing."""
-    known = used("meter_line", model, models_dir)
     missing = [
         name
         for name, given in (("baud", baud), ("framing", framing), ("unit", unit))
@@ -219,8 +225,7 @@ def _line_of(answer: Answer) -> str:
 def _print_values(answer: Answer, raw: bool) -> None:
     rows = []
     for value in answer.get("values", ()):
-        said = value["value"] if value["value"] is not None else f"- ({value['why']})"
-        row = [f"  {value['name']}", f"{said} {value['unit']}".rstrip()]
+        row = [f"  {value['name']}", _said(value)]
         rows.append([*row, value["raw"]] if raw else row)
     if rows:
         heading = ["  value", "reads", "registers"] if raw else ["  value", "reads"]
@@ -228,6 +233,21 @@ def _print_values(answer: Answer, raw: bool) -> None:
 
 
 command.add_command(scan)
+
+
+# Decimals that a person can use; JSON has all of them.
+_DECIMALS = {"V": 1, "A": 3, "W": 1, "Hz": 2, "VA": 1, "var": 1, "degC": 1}
+
+
+def _said(value: Answer) -> str:
+    if value["value"] is None:
+        return f"- ({value['why']})"
+    text, unit = value["value"], value["unit"]
+    if unit == "Wh":
+        text, unit = f"{Decimal(text) / 1000:.3f}", "kWh"
+    elif unit in _DECIMALS:
+        text = f"{Decimal(text):.{_DECIMALS[unit]}f}"
+    return f"{text} {unit}".rstrip()
 
 
 # --- models ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from agent.ports import DeviceUnavailable
 
 # Speeds that meters are found at, the most common first; a scan begins with the factory settings anyway.
 SCAN_BAUDS = (9600, 19200, 2400, 38400, 115200, 4800, 57600)
+_NAME_LIKE = re.compile(r"[\w .+/-]{1,40}", re.ASCII)
 _BAUDS_KNOWN = (300, 600, 1200, *sorted(SCAN_BAUDS), 230400, 460800, 921600)
 
 
@@ -134,7 +136,8 @@ def _print_scan(port: str, found: list[Answer], as_json: bool) -> None:
     click.echo(table(rows, frozenset({1})))
     for e in found:
         for place, text in e["told"].items():
-            if not e["sure"]:
+            # Of a meter that nobody knows, what it says itself is the only trace; other maps read as noise.
+            if not e["models"] and _NAME_LIKE.fullmatch(text):
                 click.echo(f"  unit {e['unit']} tells {place}: {text}")
     one = next((e for e in found if e["models"]), None)
     if one is not None:

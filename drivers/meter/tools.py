@@ -43,10 +43,16 @@ def _described(model: Model) -> Told:
 
 
 def factory_line(model: str, models_dir: str | None = None) -> Told:
-    """Baud, framing and unit that the model leaves the factory with; None for what nobody knows. Raises
-    ModelError."""
+    """Baud, framing and unit that the model leaves the factory with; None for what nobody knows.
+    `quiet_ms`: how long the line is listened to before the first request. Entry point `tool.meter_line`.
+    Raises ModelError."""
     found = find_model(model, _folder(models_dir))
-    return {"baud": found.baud, "framing": found.framing, "unit": found.unit}
+    return {
+        "baud": found.baud,
+        "framing": found.framing,
+        "unit": found.unit,
+        "quiet_ms": found.timing.longest_reply_ms,
+    }
 
 
 async def watch(
