@@ -203,10 +203,11 @@ class Signing:
             finally:
                 answered.set()
 
-        loop = asyncio.get_running_loop()
+        answer = asyncio.get_running_loop().run_in_executor(self._thread, call)
+        answer.add_done_callback(_heard)
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(loop.run_in_executor(self._thread, call))
+                return await asyncio.shield(answer)
         except TimeoutError:
             self._answered = (
                 answered  # it is still in there: nothing more is asked until it comes out
@@ -234,3 +235,9 @@ class Signing:
             )
             self.changed()
         self._wake.set()
+
+
+def _heard(answer: asyncio.Future[T]) -> None:
+    """What comes out of the device after its time is nobody's any more."""
+    if not answer.cancelled():
+        answer.exception()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -259,7 +260,10 @@ def test_a_real_token_that_hangs_and_is_pulled(
     source = Pkcs11Key(token.module, "record", token=TOKEN, slot=None, pin=lambda: PIN)
     public = source.create()
 
+    troubles: list[dict[str, Any]] = []
+
     async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: troubles.append(told))
         made = Made(source, tmp_path)
         await made.signing.start()
         running = asyncio.create_task(made.signing.run())
@@ -278,11 +282,13 @@ def test_a_real_token_that_hangs_and_is_pulled(
         assert public.verify(await asyncio.wait_for(made.signing.use(sign(b"x")), SOON_S), b"x")
         running.cancel()
         await made.signing.close()
+        gc.collect()
 
     try:
         asyncio.run(main())
     finally:
         token.end()
+    assert troubles == [], "what comes out late is told nobody"
     assert set(token.logins) == {PIN}
 
 
