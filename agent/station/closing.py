@@ -111,11 +111,12 @@ class Closing:
         return since_ms < self._rules.reboot_ms and not back
 
     def _time_has_come(self) -> bool:
-        """Once for each time of day, also when it went by while the station was off."""
+        """Once for each time of day, also when it went by while the station was off. A clock that is set back
+        by less than a day brings no second one; what was kept further ahead, a wrong clock had kept."""
         stamp, at = self._clock.stamp(), self._rules.end_at
         if at is None or stamp.quality is Quality.UNKNOWN:
             return False
-        if self._seen_utc_ms is None:
+        if self._seen_utc_ms is None or self._seen_utc_ms - stamp.utc_ms > DAY_MS:
             self._seen_utc_ms = stamp.utc_ms
         return daily.last(at, self._rules.zone, stamp.utc_ms) > self._seen_utc_ms
 

@@ -82,6 +82,27 @@ def test_by_the_clock_once_a_day(make: Make) -> None:
     assert w.terminal.count("end_of_day") == 2
 
 
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("days", [2, 400])
+def test_a_clock_that_was_far_ahead_for_a_while_stops_no_later_day(
+    make: Make, days: int, restart: bool
+) -> None:
+    w = make(terminal_more=AT_2000)
+    w.run(MINUTE_S)
+    w.skew_ms += days * 24 * HOUR_MS
+    w.until(closed(w))
+    w.skew_ms -= days * 24 * HOUR_MS
+    if restart:
+        w.kill()
+        w.start()
+    w.run(5 * MINUTE_S)
+    assert w.terminal.count("end_of_day") == 2, "this day's own"
+    for day in (1, 2):
+        w.skew_ms += 24 * HOUR_MS
+        w.run(5 * MINUTE_S)
+        assert w.terminal.count("end_of_day") == 2 + day
+
+
 def test_a_time_that_went_by_while_the_station_was_off_is_made_up_for_once(make: Make) -> None:
     w = make(terminal_more=AT_2000)
     w.until(closed(w), within_s=10 * MINUTE_S)
