@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from agent.session.ask import ref_key
 from agent.session.events import Event
 from agent.session.raises import after_restart
 from agent.session.session import Json, Session, accounted
@@ -145,6 +146,7 @@ def tapped(s: Session, e: Event) -> Session:
         plugged=e.data.get("plugged") is True,
         accept_partial=e.data.get("accept_partial") is not False,
         least_capture_minor=e.optional_int("least_capture_minor") or 0,
+        before=None if e.data.get("last") is None else ref_key(e.mapping("last")),
     )
 
 

@@ -33,7 +33,9 @@ class LastSeen:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`known` are the results of our other sessions at this terminal: they explain nothing here.
-    `known_open` are receipts that another session of ours believes to be its open hold."""
+    `known_open` are receipts that another session of ours believes to be its open hold, `by_hand` those
+    of sessions that a person took off the list. `set_aside`: there are sessions that cannot be read, so
+    that not all of these are known."""
 
     terminal_id: str | None
     open_receipts: tuple[int, ...]
@@ -43,6 +45,8 @@ class Answer:
     complete: bool = True  # the terminal names every open hold, not only the first
     # What the result of a raise tells: the part that was "added", or the "total" held afterwards.
     raise_reports: str = "added"
+    by_hand: frozenset[int] = frozenset()
+    set_aside: bool = False
 
 
 class Judgement(NamedTuple):
@@ -92,6 +96,15 @@ def _same_card(last: LastSeen, session: Session) -> bool:
     return True
 
 
+def _made_since(session: Session, answer: Answer) -> LastSeen | None:
+    """The last result, if only the intent of this session can have made it: it was not there before, and
+    no session that cannot be read may claim it."""
+    last = _explains(answer, session)
+    if last is None or answer.set_aside or session.before in (None, last.key):
+        return None
+    return last
+
+
 def judge_hold(session: Session, answer: Answer) -> Judgement | None:
     """HOLD_FOUND, HOLD_ABSENT, or None while it cannot be told."""
     if not same_terminal(session, answer) or _disputed(session, answer):
@@ -112,12 +125,13 @@ def judge_hold(session: Session, answer: Answer) -> Judgement | None:
             return Judgement(E.HOLD_ABSENT, {"why": "taken back by the terminal"})
         # Reversed, or charged by an end of day that was not ours: only a person can tell (rule 2).
         return Judgement(E.VANISHED, {"why": "the terminal no longer lists the approved hold"})
-    strangers = [r for r in answer.open_receipts if r not in answer.known_open]
+    explained = answer.known_open | answer.by_hand
+    strangers = [r for r in answer.open_receipts if r not in explained]
     if not strangers and not answer.complete:
         return None
     if not strangers:
         return Judgement(E.HOLD_ABSENT, {"why": "the terminal lists no hold of this session"})
-    last = _explains(answer, session)
+    last = _made_since(session, answer)
     ours = (
         last is not None
         and last.ref.get("receipt") in strangers

@@ -14,7 +14,7 @@ class E(StrEnum):
     was away from a session with energy, and nobody has looked yet what became of it."""
 
     TAPPED = "tapped"  # evse?, terminal, terminal_id?, amount_minor, currency, tariff_id, plugged, language,
-    # accept_partial?, least_capture_minor?
+    # accept_partial?, least_capture_minor?, last? (the terminal's last result before the intent, {} for none)
     BOUND = "bound"  # evse
     PLUGGED = "plugged"
     UNPLUGGED = "unplugged"

@@ -37,6 +37,8 @@ class Session:
     card: Json = field(default_factory=dict)
     held_at: Stamp | None = None  # when it was approved: its validity runs from here
     accept_partial: bool = True  # less than was asked for is the new limit, else it is released
+    # (receipt, trace) of the terminal's last result before the intent; None where that is not known
+    before: tuple[int, int | None] | None = None
     least_capture_minor: int = 0  # the acquirer takes no smaller amount
     # raising it (raises.py)
     raising: str = ""

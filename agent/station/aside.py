@@ -12,7 +12,7 @@ from typing import Any
 from agent.ledger import EventRow, Head, Ledger, RecordRow, SessionRow
 from agent.session import FINAL, TABLE_VERSION, E, Event, S, Session, step
 from agent.session.records import iso_utc, settlement_record
-from agent.station.keeper import readable, refold
+from agent.station.keeper import hold_of, readable, refold
 from agent.trust.chain import Sealed, seal
 from agent.trust.keys import Signer
 from agent.values import Stamp
@@ -33,21 +33,6 @@ def why(row: SessionRow, events: Sequence[EventRow]) -> str:
 
 def _folded(row: SessionRow, events: Sequence[EventRow]) -> Session:
     return readable(Session(row.id, evse=row.evse, terminal=row.terminal), events)
-
-
-def hold_of(session: Session, events: Sequence[EventRow]) -> dict[str, Any]:
-    """hold, held_minor and currency: by the session, else as the events that are left name them."""
-    hold, held, currency = dict(session.hold), session.held_minor, session.currency
-    for event in events:
-        data = event.data
-        if not hold and isinstance(data.get("hold"), Mapping):
-            hold = dict(data["hold"])  # type: ignore[arg-type]  # just looked
-        amount = data.get("approved_minor")
-        if held is None and isinstance(amount, int) and not isinstance(amount, bool):
-            held = amount
-        if not currency and isinstance(data.get("currency"), str):
-            currency = str(data["currency"])
-    return {"hold": hold, "held_minor": held, "currency": currency}
 
 
 def listed(ledger: Ledger) -> list[dict[str, Any]]:

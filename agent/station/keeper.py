@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from agent.ledger import AsyncLedger, EventRow, RecordRow, SessionRow
@@ -57,6 +58,27 @@ def refold(session_id: str, rows: Sequence[EventRow]) -> Session | None:
         return readable(Session(session_id), rows) if ended else None
 
 
+def hold_of(session: Session, events: Sequence[EventRow]) -> dict[str, Any]:
+    """hold, held_minor and currency: by the session, else as the events that are left name them."""
+    hold, held, currency = dict(session.hold), session.held_minor, session.currency
+    for event in events:
+        data = event.data
+        if not hold and isinstance(data.get("hold"), Mapping):
+            hold = dict(data["hold"])  # type: ignore[arg-type]  # just looked
+        amount = data.get("approved_minor")
+        if held is None and isinstance(amount, int) and not isinstance(amount, bool):
+            held = amount
+        if not currency and isinstance(data.get("currency"), str):
+            currency = str(data["currency"])
+    return {"hold": hold, "held_minor": held, "currency": currency}
+
+
+def _refs_in(rows: Sequence[EventRow]) -> frozenset[Ref]:
+    """Every hold and result that the events name, whatever they make together."""
+    named = (row.data.get(key) for row in rows for key in ("hold", "result"))
+    return frozenset(ref_key(ref) for ref in named if isinstance(ref, Mapping) and ref)
+
+
 def readable(session: Session, rows: Sequence[EventRow]) -> Session:
     """As much of it as can be read: events that are lost or not known are passed over."""
     for row in rows:
@@ -82,6 +104,8 @@ class Keeper:
         # Sessions whose stored states this version's table does not reproduce: shown, not touched.
         self.committed = 0
         self.set_aside: dict[str, str] = {}
+        self._aside: dict[str, Session] = {}  # as far as they can be read
+        self._aside_refs: dict[str, frozenset[Ref]] = {}
         # Charged when the agent went away, and not yet looked at: only a restart accounts for the outage.
         self._unlooked: set[str] = set()
         # Sessions whose first event is not stored yet: (connector, terminal). Nobody else begins on these.
@@ -92,12 +116,12 @@ class Keeper:
         """Fold every open session from the ledger. Recovery starts here."""
         for row in await self._ledger.sessions(open_only=True, limit=LOAD_LIMIT):
             if row.salvaged:
-                self._list_salvaged(row)
+                self._list_salvaged(row, await self._ledger.events(row.id))
                 continue
             events = await self._ledger.events(row.id)
             session = refold(row.id, events)
             if session is None or session.state != row.state:
-                self.set_aside[row.id] = row.state
+                self._put_aside(row, events)
                 self._log(
                     "session_set_aside",
                     level="error",
@@ -118,9 +142,16 @@ class Keeper:
                 self._closed.append(closed)
         return list(self.sessions.values())
 
-    def _list_salvaged(self, row: SessionRow) -> None:
-        """Its last events may be lost: nothing is sent for it, nor energy released, by itself."""
+    def _put_aside(self, row: SessionRow, events: Sequence[EventRow]) -> None:
+        """Nothing is done for it, but its hold and its results are not those of another session."""
         self.set_aside[row.id] = row.state
+        session = readable(Session(row.id, evse=row.evse, terminal=row.terminal), events)
+        self._aside[row.id] = replace(session, **hold_of(session, events))
+        self._aside_refs[row.id] = _refs_in(events)
+
+    def _list_salvaged(self, row: SessionRow, events: Sequence[EventRow]) -> None:
+        """Its last events may be lost: nothing is sent for it, nor energy released, by itself."""
+        self._put_aside(row, events)
         self._log(
             "session_salvaged",
             level="error",
@@ -135,6 +166,7 @@ class Keeper:
     def closed_aside(self, session: Session) -> None:
         """A person took it off the list. Its hold stays explained, so that it is not called nobody's."""
         self.set_aside.pop(session.id, None)
+        self._aside.pop(session.id, None)
         self._closed.append(session)
         self._log(
             "session_closed_by_hand",
@@ -179,9 +211,18 @@ class Keeper:
     def at_terminal(self, terminal: str) -> list[Session]:
         return [s for s in self.sessions.values() if s.terminal == terminal]
 
+    def may_hold_at(self, terminal: str, terminal_id: str | None) -> list[Session]:
+        """The sessions that have not ended, those set aside among them, whose hold may be at a terminal:
+        also one that was begun when the terminal had another name in the configuration."""
+        return [
+            s
+            for s in (*self.sessions.values(), *self._aside.values())
+            if s.terminal == terminal or (terminal_id and s.hold.get("terminal_id") == terminal_id)
+        ]
+
     def known_results(self, terminal: str, but: str) -> frozenset[Ref]:
-        """Holds and results of our other sessions at a terminal, the last closed ones included: a
-        last result among them says nothing about the session `but`."""
+        """Holds and results of our other sessions at a terminal, the last closed ones and those set aside
+        included: a last result among them says nothing about the session `but`."""
         refs = {
             ref_key(ref)
             for s in (*self._closed, *self.at_terminal(terminal))
@@ -189,7 +230,7 @@ class Keeper:
             for ref in (s.hold, s.result, s.raise_result)
             if ref
         }
-        return frozenset(refs)
+        return frozenset(refs).union(*self._aside_refs.values())
 
     def last_stamp(self, session_id: str) -> Stamp | None:
         """When the last durable event of a session was."""

@@ -131,6 +131,8 @@ class Taps:
                 await self._keeper.tell(session.id, E.CANCELLED, {"why": "driver"})
             return
         refused = self._refusal()
+        last = None if refused else await self._till.last_ref()
+        refused = refused or self._refusal()  # somebody may have begun meanwhile
         if refused == HOLDS_FULL:
             self._context.log(
                 "session_refused",
@@ -142,7 +144,7 @@ class Taps:
         if refused:
             self._tell_driver(*self._screen.refused(refused))
         else:
-            await self._begin(known)
+            await self._begin(known, last)
 
     def _repeated(self, mac: bytes) -> bool:
         now = self._clock.boot_ms()
@@ -174,7 +176,7 @@ class Taps:
             return plugged[0]
         return free[0] if len(free) == 1 else None
 
-    async def _begin(self, mac: bytes | None) -> None:
+    async def _begin(self, mac: bytes | None, last: Mapping[str, object] | None) -> None:
         chosen, till = self._connector(), self._till
         session_id = new_session_id()
         data = {
@@ -188,6 +190,7 @@ class Taps:
             "language": self._rules.language,
             "accept_partial": self._rules.accept_partial,
             "least_capture_minor": till.least_amount_minor,
+            "last": last,
         }
         if mac is not None:
             self.remember(session_id, mac)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from agent.ledger import LedgerError
 from agent.ports import (
@@ -292,23 +292,35 @@ class Till:
         self._beat()
         open_holds = await self._terminal.open_holds()
         self._beat()
-        others = [s for s in self._keeper.at_terminal(self.id) if s.id != session.id]
-        known_open = frozenset(
-            r
-            for s in others
-            if isinstance(r := s.hold.get("receipt"), int)
-            and s.outcome in (*MAYBE_OPEN, "foreign")
-            and not made_elsewhere(s, identity.terminal_id)
-        )
+        keeper, here = self._keeper, identity.terminal_id
+        claimed = [
+            s
+            for s in keeper.may_hold_at(self.id, here)
+            if s.id != session.id and s.outcome in (*MAYBE_OPEN, "foreign")
+        ]
+        by_hand = [s for s in keeper.closed_at(self.id) if s.closed_as or s.outcome == "foreign"]
         return Answer(
-            identity.terminal_id,
+            here,
             open_holds.receipts,
             _last_seen(last),
-            self._keeper.known_results(self.id, session.id),
-            known_open,
+            keeper.known_results(self.id, session.id),
+            _receipts(claimed, here),
             open_holds.complete,
             self._raise_reports(),
+            _receipts(by_hand, here),
+            bool(keeper.set_aside),
         )
+
+    async def last_ref(self) -> dict[str, object] | None:
+        """Receipt and trace of the last result before an intent: what is the same afterwards was made by
+        somebody else. {} where the terminal has none; None where it could not tell, so that nothing is
+        adopted later. A link that broke shows at the next command."""
+        try:
+            last = await bounded(self._terminal.last_result(), self._beat)
+        except DeviceUnavailable:
+            return None
+        ref = {} if last is None else last.evidence.ref.to_json()
+        return {key: ref[key] for key in ("receipt", "trace") if key in ref}
 
     @property
     def least_amount_minor(self) -> int:
@@ -324,7 +336,7 @@ class Till:
         self, session: Session, answer: Answer, judgement: Judgement | None
     ) -> None:
         """Holds that no session of ours explains: reported, never touched (design §2 rule 2)."""
-        ours = {session.hold.get("receipt")} | answer.known_open
+        ours = {session.hold.get("receipt")} | answer.known_open | answer.by_hand
         if judgement is not None and isinstance(found := judgement.data.get("hold"), dict):
             ours.add(found.get("receipt"))
         receipts = tuple(r for r in answer.open_receipts if r not in ours)
@@ -340,6 +352,12 @@ class Till:
 
     def _beat(self) -> None:
         self._progress.beat(f"terminal {self.id}", DESK_BOUND_MS)
+
+
+def _receipts(sessions: Iterable[Session], terminal_id: str | None) -> frozenset[int]:
+    """Of their holds, as far as those are at this terminal."""
+    here = [s.hold.get("receipt") for s in sessions if not made_elsewhere(s, terminal_id)]
+    return frozenset(r for r in here if isinstance(r, int))
 
 
 def _last_seen(last: LastResult | None) -> LastSeen | None:

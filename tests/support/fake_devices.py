@@ -275,7 +275,10 @@ class TerminalDriver:
         async with self._turn:
             await self._takes(0.2)
             self._up()
-            if self.d.take("last_result") == "lost":
+            how = self.d.take("last_result")
+            if how == "unable":
+                raise DeviceUnavailable("TRM-009", "repeat receipt was answered with 0xA0")
+            if how == "lost":
                 self._linked = False
                 raise DeviceUnavailable("TRM-007", "repeat receipt broke")
             return self.d.last

@@ -37,6 +37,7 @@ DATA: dict[E, dict[str, Any]] = {
         "tariff_id": "adhoc",
         "plugged": True,
         "language": "de",
+        "last": {"receipt": 230, "trace": 974},
     },
     E.BOUND: {"evse": "DE*ABC*E2"},
     E.PLUGGED: {},

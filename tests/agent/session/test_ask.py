@@ -27,6 +27,7 @@ def answer(
     known: tuple[dict[str, Any], ...] = (),
     known_open: tuple[int, ...] = (),
     complete: bool = True,
+    **more: Any,
 ) -> Answer:
     return Answer(
         terminal_id,
@@ -35,6 +36,7 @@ def answer(
         frozenset(ref_key(ref) for ref in known),
         frozenset(known_open),
         complete,
+        **more,
     )
 
 
@@ -46,6 +48,7 @@ CAPTURE_SEEN = reach(S.CAPTURING).all(E.EVIDENCE, E.UNCLEAR).session
 RELEASE = reach(S.RELEASE_UNCLEAR).session
 RELEASE_SEEN = reach(S.RELEASING).tell(E.EVIDENCE, amount_minor=0).tell(E.UNCLEAR).session
 NEW_HOLD = HOLD | {"receipt": 240, "trace": 990}
+BEFORE = {"receipt": 230, "trace": 974}  # the last result when the card was tapped
 
 HOLDS: list[tuple[str, Session, Answer, E | None]] = [
     # evidence stored: the list of open holds decides
@@ -99,6 +102,53 @@ HOLDS: list[tuple[str, Session, Answer, E | None]] = [
         BLIND,
         answer((240,), last(5000, NEW_HOLD | {"terminal_id": "99"})),
         None,
+    ),
+    # a result that was there before the intent is somebody else's
+    (
+        "blind, the result from before the tap",
+        BLIND,
+        answer((230,), last(5000, HOLD | BEFORE)),
+        None,
+    ),
+    (
+        "blind, the receipt from before the tap, used again",
+        BLIND,
+        answer((230,), last(5000, HOLD | BEFORE | {"trace": 990})),
+        E.HOLD_FOUND,
+    ),
+    (
+        "blind, the terminal had no result before the tap",
+        replace(BLIND, before=ref_key({})),
+        answer((240,), last(5000, NEW_HOLD)),
+        E.HOLD_FOUND,
+    ),
+    (
+        "blind, what was there before the tap is not known",
+        replace(BLIND, before=None),
+        answer((240,), last(5000, NEW_HOLD)),
+        None,
+    ),
+    # who cannot be read may have made it
+    (
+        "blind, something is set aside",
+        BLIND,
+        answer((240,), last(5000, NEW_HOLD), set_aside=True),
+        None,
+    ),
+    ("blind, something is set aside, nothing listed", BLIND, answer(set_aside=True), E.HOLD_ABSENT),
+    ("seen, listed, something is set aside", SEEN, answer((OURS,), set_aside=True), E.HOLD_FOUND),
+    # what a person took off the list may still be open, and is nobody's claim
+    (
+        "blind, only what was closed by hand",
+        BLIND,
+        answer((5,), by_hand=frozenset({5})),
+        E.HOLD_ABSENT,
+    ),
+    (
+        "seen, its receipt is of one closed by hand",
+        SEEN,
+        answer((OURS,), by_hand=frozenset({OURS})),
+        E.HOLD_FOUND,
     ),
     ("blind, another terminal than at the tap", BLIND, answer((), terminal_id="99"), None),
     (

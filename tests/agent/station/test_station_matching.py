@@ -11,10 +11,11 @@ from support.fake_devices import Hold
 from support.session_events import reach
 from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
 
-from agent.ports import HoldRef, OpenHolds
+from agent.ports import Evidence, HoldRef, LastResult, OpenHolds
 from agent.session import E, S, Session
 from agent.station.control import ControlRefused
 from agent.station.matching import match
+from agent.values import Money
 
 Make = Callable[..., World]
 TID, OTHER_TID = "52523535", "99999999"
@@ -156,6 +157,82 @@ def test_holds_are_not_released_while_a_session_is_set_aside(make: Make) -> None
     assert "release" not in w.terminal.commands
     assert not [s for s in w.sessions() if s.outcome == "foreign"], "nor called nobody's"
     assert w.request("status")["terminals"][0]["strange_holds"] == [231]
+
+
+def strange_result(w: World, receipt: int) -> None:
+    """Another till made a hold at this terminal, on a card of its own."""
+    ref = HoldRef(TID, receipt, 12, 700 + receipt, "1121", "080000")
+    w.terminal.holds.append(Hold(ref, 2000))
+    made = Evidence(ref, Money(2000, "EUR"), {"card_last4": "9999"})
+    w.terminal.last = LastResult(0, made)
+
+
+def killed_before_its_hold(w: World) -> None:
+    """Nothing has left for the terminal; afterwards its last result is what it was before."""
+    w.plant.plug()
+    w.run(5)
+    w.terminal.tap(CARD)
+    w.until_killed("authorize:received")
+    w.start()
+    w.run(60)
+
+
+def test_a_hold_made_before_the_tap_is_never_adopted(make: Make) -> None:
+    w = make()
+    w.run(5)
+    strange_result(w, 88)  # since the holds were last looked through
+    killed_before_its_hold(w)
+    ours = w.sessions()[0]
+    assert (ours.state, ours.hold, ours.held_minor) == (S.HOLD_UNCLEAR, {}, None)
+    assert "release" not in w.plant.commands and not w.terminal.count("capture")
+    w.terminal.holds[0].open = False  # its owner ended it
+    done = w.until(lambda: w.sessions()[0].state is S.CLOSED) or w.sessions()[0]
+    assert done.outcome == "not_held" and w.terminal.count("hold") == 0
+
+
+def test_a_terminal_that_cannot_tell_its_last_result_has_nothing_adopted(make: Make) -> None:
+    w = make()
+    w.run(5)
+    w.terminal.script["last_result"].append("unable")
+    w.terminal.script["authorize"].append("lost_done")
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until_state(S.HOLD_UNCLEAR)
+    w.run(120)
+    assert w.session().state is S.HOLD_UNCLEAR and "release" not in w.plant.commands
+
+
+@pytest.mark.parametrize("how", ["salvaged", "of_tomorrow", "unreadable"])
+def test_the_hold_of_a_session_that_is_set_aside_is_never_another_drivers(
+    make: Make, how: str
+) -> None:
+    """The one who taps next dies before anything is sent; the last result and the open hold are the
+    first one's."""
+    w = make(evses=(E1, E2))
+    first = charge(w)
+    change = {
+        "salvaged": "UPDATE session SET salvaged = 1",
+        "of_tomorrow": "UPDATE event SET name = 'of_tomorrow' WHERE name = 'began'",
+        "unreadable": "UPDATE event SET name = 'of_tomorrow' WHERE name = 'tapped'",
+    }
+    w.agent.ledger._ledger._db.execute(change[how])
+    w.kill()
+    w.terminal.last = None  # so that only the ledger tells whose it is
+    w.start()
+    w.run(20)
+    assert list(w.agent.keeper.set_aside) == [first.id]
+    w.evses[E2].plug()
+    w.run(5)
+    w.terminal.tap(OTHER_CARD)
+    w.until_killed("authorize:received")
+    w.terminal.last = LastResult(0, Evidence(w.terminal.holds[0].ref, Money(5000, "EUR")))
+    w.start()
+    w.run(60)
+    found = next(s for s in w.sessions() if s.id != first.id)
+    assert (found.state, found.outcome, found.hold) == (S.CLOSED, "not_held", {})
+    assert w.terminal.open_holds() and "release" not in w.evses[E2].commands
+    assert "release" not in w.terminal.commands
 
 
 # --- replaced ---------------------------------------------------------------------------------------
