@@ -16,10 +16,16 @@ from typing import Any
 import pytest
 from support.meter_thread import meter_thread
 from support.past_station import Answer, Past, running
+from support.rtu_slave import driver_env
+from support.station_world import World
 
 from agent.cli import meter as meter_cli
 from agent.cli import meter_way
+from agent.ports import LineSpec, MeterSpec
 from drivers.meter import catalogue
+from drivers.meter.catalogue import ModelError
+from drivers.meter.modbus_meter import open_meter
+from drivers.meter.rtu import open_bus
 
 Voltill = Callable[..., Answer]
 EM340 = "carlogavazzi_em340_family"
@@ -202,6 +208,35 @@ def test_a_model_file_of_ones_own_and_what_is_wrong_with_it(
         f"MTR-009: {own}:6: phases: '4': expected a whole number from 1 to 3"
     )
     assert len(lines) == 2 and "'Hertz': expected one of Hz" in lines[1]
+
+
+def test_a_configuration_may_name_a_model_of_ones_own(
+    voltill: Voltill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = World(tmp_path, monkeypatch).folder / "station.yaml"
+    text = config.read_text()
+    assert "model: eastron_sdm630" in text
+    config.write_text(text.replace("model: eastron_sdm630", "model: acme"))
+    refused = voltill("check", config)
+    assert refused.code == 78 and 'no meter model "acme" is installed' in refused.err
+    # Beside the configuration ...
+    own = catalogue.OWN / "acme.yaml"
+    shipped = (catalogue.SHIPPED / "eastron_sdm630.yaml").read_text()
+    own.write_text(shipped.replace("id: eastron_sdm630", "id: acme"))
+    assert voltill("check", config).code == 0
+    # ... or in the folder that the meter's option names; a wrong file is told by the driver at the start.
+    own.unlink()
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    named = f"model: acme, options: {{models_dir: {folder}}}"
+    config.write_text(text.replace("model: eastron_sdm630", named))
+    assert voltill("check", config).code == 0
+    (folder / "acme.yaml").write_text(shipped)
+    spec = MeterSpec("acme", options={"models_dir": str(folder)})
+    env, _, _ = driver_env()
+    bus = open_bus(LineSpec("/dev/null"), env)
+    with pytest.raises(ModelError, match=f"MTR-009: {folder}/acme.yaml:3: id: 'eastron_sdm630'"):
+        open_meter(spec, bus, env)
 
 
 # --- the service has the port -----------------------------------------------------------------------

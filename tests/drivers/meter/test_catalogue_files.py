@@ -62,6 +62,22 @@ def test_the_form_is_described() -> None:
         assert key in page, key
 
 
+def test_the_page_of_devices_says_what_the_files_say() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "devices.md").read_text()
+    rows = [line.strip("| \n").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    assert [row[0].strip("`") for row in rows if not row[0].startswith("`tests")] == ALL_TWELVE
+    for row in rows:
+        model = load_model(row[0].strip("`"))
+        serial = model.confidence.get("serial_number", "-")
+        line = "-" if model.baud is None else model.confidence["line"]
+        told = [model.confidence["energy_import"], model.confidence["power"], serial, line]
+        assert row[2:6] == told, row
+        names = "no"
+        if model.identity:
+            names = "refuses" if any(mark.sure for mark in model.identity) else "hint"
+        assert row[6].split(" (")[0] == names, row
+
+
 # --- One's own ------------------------------------------------------------------------------------
 
 
