@@ -247,6 +247,8 @@ def stop(s: Session, e: Event) -> Session:
         s,
         clock_from=None,
         stop_reason="unplugged" if gone else e.text("reason"),
+        gone_wh=s.last_wh if gone else None,
+        gone_at=s.last_at if gone else None,
         plugged=s.plugged and not gone,
     )
 

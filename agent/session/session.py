@@ -58,6 +58,9 @@ class Session:
     last_wh: int | None = None
     last_at: Stamp | None = None
     end_wh: int | None = None
+    gone_wh: int | None = None  # the last durable reading when the plug was seen gone
+    gone_at: Stamp | None = None
+    gone_unwatched: bool = False  # and the process that saw it has died since
     ended_at: Stamp | None = None
     end_quality: str = ""
     charging_ms: int = 0

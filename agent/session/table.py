@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from transitions import EventData, Machine, MachineError
 
-from agent.session import acts, limits, listed, raises
+from agent.session import acts, limits, listed, measured, raises
 from agent.session.events import E, Event
 from agent.session.session import Session, accounted
 from agent.session.states import BEFORE_ENERGY, OWED, Effect, S
@@ -113,7 +113,8 @@ RAISE: tuple[Row, ...] = (
     *_raise_told(E.RAISE_FOUND, raises.found, raises.is_unclear),
     *_raise_told(E.RAISE_ABSENT, raises.absent, raises.is_unclear),
     Row(E.VANISHED, S.RAISE_OPEN, S.RECORDING, raises.lost),
-    *_stay(E.RESTARTED, (S.STOPPING, S.ENDING, S.RAISE_OPEN), raises.after_restart),
+    *_stay(E.RESTARTED, (S.STOPPING, S.ENDING), measured.restarted_ending),
+    Row(E.RESTARTED, S.RAISE_OPEN, S.RAISE_OPEN, raises.after_restart),
     Row(E.RAISE_FOUND, S.UNRESOLVED, S.CAPTURING, raises.found_late, raises.lost_and_costs),
     Row(E.RAISE_ABSENT, S.UNRESOLVED, S.CAPTURING, raises.absent_late, raises.lost_and_costs),
 )

@@ -247,6 +247,7 @@ class ChargePoint:
         state = self.snapshot.state
         ending = session.state in (S.STOPPING, S.ENDING)
         if state is EvseState.UNPLUGGED and session.plugged and not ending:
+            await self._save(session)  # all that he pays if this process dies before energy is off
             await self._keeper.tell(session.id, E.UNPLUGGED)
         waits = session.state in BEFORE_ENERGY and (not session.plugged or session.state is S.HELD)
         if self.car_there and waits:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from agent.session import E, S, Session
 from agent.session.limits import cost_reason, spendable_minor
+from agent.session.measured import last_durable, pays_until_wh
 from agent.station.context import Context
 from agent.station.limit import Limit
-from agent.station.register import Register
+from agent.station.register import METER_STEP_WH, Register
 from agent.tariff import Price, Tariff, Usage, session_price
 
 END_TRIES = 4  # reads of one try for the end reading; tried until the meter counts as lost
@@ -58,7 +59,7 @@ class MeterEnds:
                 return
             if reading is not None and self._register.fits(session, reading):
                 wh = reading.energy_import_wh or 0
-                await self._keeper.tell(session_id, E.ENDED, ended(session, self._tariff, wh))
+                await self._keeper.tell(session_id, E.ENDED, self._ended(session, wh))
                 return
             if reading is not None or self._clock.boot_ms() >= deadline_ms:
                 seen = self._register.reading
@@ -74,6 +75,23 @@ class MeterEnds:
                 )
                 await self._keeper.tell(session_id, E.ENDED, ended_by_last(session, self._tariff))
                 return
+
+    def _ended(self, session: Session, wh: int) -> dict[str, object]:
+        """By the register, unless it counts what was drawn behind the back of a driver who had left."""
+        most_wh = pays_until_wh(session)
+        if most_wh is None or wh <= most_wh + METER_STEP_WH:
+            return ended(session, self._tariff, wh)
+        self._log(
+            "end_not_his",
+            level="error",
+            id="STA-051",
+            session=session.id,
+            evse=self._id,
+            seen=f"{wh} Wh",
+            expected=f"{most_wh} Wh, as when the plug was seen gone",
+            effect="the last durable reading of that moment is billed; nobody is charged for the rest",
+        )
+        return ended_by_last(session, self._tariff)
 
 
 def ended(
@@ -96,5 +114,4 @@ def ended(
 
 def ended_by_last(session: Session, tariff: Tariff) -> dict[str, object]:
     """As `ended`, by the last durable reading."""
-    last_wh = session.last_wh if session.last_wh is not None else session.begin_wh
-    return ended(session, tariff, last_wh or 0, "last_durable")
+    return ended(session, tariff, last_durable(session).wh, "last_durable")

@@ -1,0 +1,41 @@
+"""Which reading ends a bill. Pure.
+
+The process that sees a plug go watches the connector until the stop is proven: no other car comes there
+unseen, and the register bills. Where another life of the process reads the end, somebody else may have
+plugged in meanwhile, on a release that nobody had taken back. The driver who left pays up to the last
+reading that was durable when his plug was seen gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from agent.session.events import Event
+from agent.session.raises import after_restart
+from agent.session.session import Session
+from agent.values import Stamp
+
+
+class Durable(NamedTuple):
+    """A reading of the register as an event has stored it."""
+
+    wh: int
+    at: Stamp | None
+
+
+def restarted_ending(s: Session, e: Event) -> Session:
+    """Another life of the process than the one that stopped the session."""
+    return replace(after_restart(s, e), gone_unwatched=s.gone_wh is not None)
+
+
+def pays_until_wh(s: Session) -> int | None:
+    """What the register may say at most in the bill; None where the register alone decides."""
+    return s.gone_wh if s.gone_unwatched else None
+
+
+def last_durable(s: Session) -> Durable:
+    """What is billed where no register can be."""
+    if s.gone_unwatched and s.gone_wh is not None:
+        return Durable(s.gone_wh, s.gone_at)
+    last_wh = s.last_wh if s.last_wh is not None else s.begin_wh
+    return Durable(last_wh or 0, s.last_at)
