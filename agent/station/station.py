@@ -17,7 +17,7 @@ from agent.session import E, Effect, S, Session, Step, energy_allowed
 from agent.session.raises import R, owed_now
 from agent.session.states import IN_MOTION, OCCUPIES_EVSE
 from agent.settings.models import Settings
-from agent.station import build
+from agent.station import build, no_terminal
 from agent.station.clock import Clock, SystemClock
 from agent.station.context import Context
 from agent.station.control import ControlServer, control_path
@@ -205,6 +205,8 @@ class Station:
                 self.keeper.owe(step.session)
             self.timers.watch(step.session)
             self._ask_again(step.session)
+            if session.terminal not in self.parts.desks:
+                await no_terminal.list_it(self.context, session.id)
         if sessions:
             self.log("recovered", sessions=[s.id for s in sessions])
 
@@ -236,7 +238,8 @@ class Station:
         if effect in MONEY_EFFECTS:
             desk = self.parts.desks.get(session.terminal)
             if desk is None:
-                self.log("no_terminal", level="error", id="STA-005", session=session.id)
+                away = no_terminal.list_it(self.context, session.id)
+                self._start(f"no terminal {session.id}", away)
                 return
             if effect is Effect.RAISE and not desk.linked:
                 # Nothing was sent: better known now than in doubt at the session's end.

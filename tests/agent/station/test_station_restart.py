@@ -354,25 +354,55 @@ def test_a_begin_on_a_connector_that_is_gone_frees_the_hold(make: Make) -> None:
     one_end_each(w)
 
 
-def test_a_hold_of_a_terminal_that_is_gone_waits_for_it(make: Make) -> None:
+def rename_terminal(w: World, to: str) -> None:
+    path = w.folder / "station.yaml"
+    now = "t2" if to == "t1" else "t1"
+    path.write_text(path.read_text().replace(f"id: {now}", f"id: {to}"))
+    w.terminals[to] = w.terminals[now]
+
+
+@pytest.mark.parametrize("how", ["back", "by hand"])
+def test_what_a_terminal_owes_that_is_gone_is_listed_and_goes_on_with_it(
+    make: Make, how: str
+) -> None:
     w = make()
     charge(w)
     w.kill()
-    path = w.folder / "station.yaml"
-    text = path.read_text()
-    path.write_text(text.replace("id: t1", "id: t2"))
+    rename_terminal(w, "t2")
     w.start()
     w.run(5)
     w.plant.unplug()
-    w.until_state(S.CAPTURING)
+    away = w.until_state(S.UNRESOLVED)
     w.run(60)
-    assert w.session().state is S.CAPTURING and "capture" not in w.terminal.commands
-    assert "STA-005" in {e["id"] for e in w.errors()}
+    assert (away.outcome, away.owed_minor) == ("away", away.cost_minor) and away.owed_minor > 0
+    assert "t1 is not in the configuration" in away.why
+    (row,) = w.request("status")["open"]
+    assert (row["kind"], row["amount_minor"]) == ("receivable", away.owed_minor)
+    assert [e["session"] for e in w.errors() if e["id"] == "STA-005"] == [away.id]
+    assert len(w.sessions()) == 1 and "capture" not in w.terminal.commands
+    if how == "by hand":
+        found = w.request("close", id=away.id, how="paid", note="by transfer")
+        assert found["closed_minor"] == away.cost_minor
+        return
     w.stop()
-    path.write_text(text)
+    rename_terminal(w, "t1")
     w.start()
     w.until_state(S.CLOSED)
-    one_end_each(w)
+    one_end_each(w, settlements=2)
+
+
+@pytest.mark.parametrize("state", _BROKEN)
+def test_what_waited_for_a_terminal_that_is_gone_can_be_closed(make: Make, state: S) -> None:
+    w = make()
+    lead_to(w, state)
+    rename_terminal(w, "t2")
+    w.start()
+    w.run(30)
+    listed = w.session()
+    assert listed.state is S.UNRESOLVED
+    assert listed.outcome == ("away" if state in (S.CAPTURE_DUE, S.RELEASE_DUE) else "unknown")
+    w.request("close", id=listed.id, how="written_off", note="terminal gone")
+    assert w.request("status")["open"] == []
 
 
 def test_after_a_restart_no_car_counts_as_just_come(make: Make) -> None:
