@@ -27,6 +27,7 @@ from agent.station.context import Context
 from agent.station.keeper import Keeper
 from agent.station.notify import Progress
 from agent.station.station import WAKES_CONNECTOR
+from agent.station.tariffs import Tariffs
 from agent.station.till import Till
 from agent.tariff import Tariff
 from agent.trust.chain import seal
@@ -109,7 +110,7 @@ class Bench:
         self.moments = Moments()
         self.keeper = Keeper(ledger, clock, _silent)
         progress = Progress(clock.boot_ms)
-        self.context = Context(clock, self.keeper, progress, tariff, _silent)
+        self.context = Context(clock, self.keeper, progress, Tariffs(tariff), _silent)
         rules = PointRules(22_000, 32_000, 60_000, 300_000)
         self.point = ChargePoint(
             EVSE, InstantEvse(self.moments, clock), InstantMeter(clock), rules, self.context

@@ -110,6 +110,8 @@ def _print_aside(session_id: str, stored: str, known: dict[str, Any] | None) -> 
     """`known`: as aside.listed has it; a service of the version before does not tell."""
     if known is None or known["aside"] == "not_reproduced":
         click.echo(f"  session {session_id} set aside: stored state {stored} not reproduced")
+    elif known["aside"] == "no_tariff":
+        click.echo(f"  session {session_id} set aside: the prices it began by are lost, {stored}")
     else:
         click.echo(f"  session {session_id} set aside: salvaged, last known {stored}")
     receipt = None if known is None else known["hold"].get("receipt")

@@ -142,6 +142,7 @@ def tapped(s: Session, e: Event) -> Session:
         requested_minor=e.integer("amount_minor"),
         currency=e.text("currency"),
         tariff_id=e.text("tariff_id"),
+        tariff_hash=e.text("tariff_hash"),
         language=e.text("language"),
         plugged=e.data.get("plugged") is True,
         accept_partial=e.data.get("accept_partial") is not False,
@@ -246,9 +247,9 @@ def stop(s: Session, e: Event) -> Session:
     return replace(
         s,
         clock_from=None,
-        stop_reason="unplugged" if gone else e.text("reason"),
         gone_wh=s.last_wh if gone else None,
         gone_at=s.last_at if gone else None,
+        stop_reason="unplugged" if gone else e.text("reason"),
         plugged=s.plugged and not gone,
     )
 

@@ -14,7 +14,8 @@ class E(StrEnum):
     was away from a session with energy, and nobody has looked yet what became of it."""
 
     TAPPED = "tapped"  # evse?, terminal, terminal_id?, amount_minor, currency, tariff_id, plugged, language,
-    # accept_partial?, least_capture_minor?, last? (the terminal's last result before the intent, {} for none)
+    # accept_partial?, least_capture_minor?, tariff_hash?, last? (the terminal's last result before the
+    # intent, {} for none)
     BOUND = "bound"  # evse
     PLUGGED = "plugged"
     UNPLUGGED = "unplugged"
@@ -57,8 +58,8 @@ class E(StrEnum):
     CLOSED_BY_HAND = (
         "closed_by_hand"  # how (paid, written_off), note, by?: a person takes it off the list
     )
-    # how, note, by, aside (salvaged, not_reproduced), stored (its state), hold, held_minor?, currency,
-    # seq of its record: the same of a session that the station could not go on with
+    # how, note, by, aside (salvaged, not_reproduced, no_tariff), stored (its state), hold, held_minor?,
+    # currency, seq of its record: the same of a session that the station could not go on with
     CLOSED_UNREAD = "closed_unread"
     RESTARTED = "restarted"  # resume
 

@@ -28,6 +28,7 @@ class Session:
     terminal_id: str | None = None  # what the terminal itself said it is, at the tap
     plugged: bool = False
     tariff_id: str = ""
+    tariff_hash: str = ""  # names the kept text it is priced by
     language: str = ""
     # the hold
     currency: str = ""
@@ -57,10 +58,10 @@ class Session:
     began_at: Stamp | None = None
     last_wh: int | None = None
     last_at: Stamp | None = None
-    end_wh: int | None = None
     gone_wh: int | None = None  # the last durable reading when the plug was seen gone
     gone_at: Stamp | None = None
     gone_unwatched: bool = False  # and the process that saw it has died since
+    end_wh: int | None = None
     ended_at: Stamp | None = None
     end_quality: str = ""
     charging_ms: int = 0
@@ -87,7 +88,7 @@ class Session:
     closed_as: str = ""
     closed_minor: int = 0
     closed_by: str = ""
-    aside: str = ""  # why the station could not go on with it: salvaged, not_reproduced
+    aside: str = ""  # why the station could not go on with it: salvaged, not_reproduced, no_tariff
 
     @property
     def approval_code(self) -> str:

@@ -1,7 +1,7 @@
 """Sessions that are listed and left alone: salvaged from a damaged ledger, so that their last steps may be
-lost, or stored in a state that this version's table does not lead to. Nothing is charged, released or sent
-for them. A person looks at the hold and takes the session off the list; an event and a signed record say who,
-and what was known of the hold."""
+lost; stored in a state that this version's table does not lead to; or without the prices they began by.
+Nothing is charged, released or sent for them. A person looks at the hold and takes the session off the list;
+an event and a signed record say who, and what was known of the hold."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from agent.ledger import EventRow, Head, Ledger, RecordRow, SessionRow
 from agent.session import FINAL, TABLE_VERSION, E, Event, S, Session, step
 from agent.session.records import iso_utc, settlement_record
 from agent.station.keeper import hold_of, readable, refold
+from agent.station.tariffs import KEY, can_be_priced, kept_names
 from agent.trust.chain import Sealed, seal
 from agent.trust.keys import Signer
 from agent.values import Stamp
 
-SALVAGED, NOT_REPRODUCED = "salvaged", "not_reproduced"
+SALVAGED, NOT_REPRODUCED, NO_TARIFF = "salvaged", "not_reproduced", "no_tariff"
 LISTED_MAX = 1_000  # as many as a station loads
 
 
-def why(row: SessionRow, events: Sequence[EventRow]) -> str:
-    """SALVAGED, NOT_REPRODUCED, or empty where the station goes on with it by itself, or it has ended."""
+def why(ledger: Ledger, row: SessionRow, events: Sequence[EventRow]) -> str:
+    """SALVAGED, NOT_REPRODUCED, NO_TARIFF, or empty where the station goes on with it by itself, or it has
+    ended."""
     if not row.open:
         return ""
     if row.salvaged:
         return SALVAGED
     session = refold(row.id, events)
-    return "" if session is not None and session.state == row.state else NOT_REPRODUCED
+    if session is None or session.state != row.state:
+        return NOT_REPRODUCED
+    return "" if can_be_priced(session, kept_names(ledger.meta_get(KEY))) else NO_TARIFF
 
 
 def _folded(row: SessionRow, events: Sequence[EventRow]) -> Session:
@@ -40,7 +44,7 @@ def listed(ledger: Ledger) -> list[dict[str, Any]]:
     found = []
     for row in ledger.sessions(open_only=True, limit=LISTED_MAX):
         events = ledger.events(row.id)
-        reason = why(row, events)
+        reason = why(ledger, row, events)
         if reason:
             session = _folded(row, events)
             found.append(
@@ -86,7 +90,7 @@ def draft(ledger: Ledger, session_id: str, word: Mapping[str, Any], now: Stamp) 
     Nobody else may seal a record before this one is stored."""
     row = ledger.session(session_id)
     events = [] if row is None else ledger.events(session_id)
-    reason = "" if row is None else why(row, events)
+    reason = "" if row is None else why(ledger, row, events)
     if row is None or not reason:
         return None
     before = _folded(row, events)

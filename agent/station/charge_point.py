@@ -58,7 +58,7 @@ class ChargePoint:
     ) -> None:
         self.id = evse_id
         self.rules = rules
-        self.tariff = context.tariff
+        self._tariffs = context.tariffs
         self._evse = evse
         self._keeper, self._log = context.keeper, context.log
         self._clock, self._progress = context.clock, context.progress
@@ -70,7 +70,7 @@ class ChargePoint:
         self._desks: dict[str, Callable[[], None]] = {}
         self._health = Health("evse", evse_id, context)
         self._release = Release(evse_id, evse, rules.max_current_ma, self._health, context)
-        self._limit = Limit(context.tariff, rules.max_power_w)
+        self._limit = Limit(context.tariffs, rules.max_power_w)
         self._top_up = TopUp(rules.top_up, self._limit)
         self._ends = MeterEnds(evse_id, self.register, self._limit, rules.meter_lost_ms, context)
         self._stop: StopProof | None = None
@@ -337,7 +337,9 @@ class ChargePoint:
         more = self._top_up.wanted(session, good, now)
         if more is not None:
             await self._keeper.tell(session.id, E.RAISE, more)
-        self.live = live_now(session, good, self.reading.power_w or 0, self.tariff, now)
+        self.live = live_now(
+            session, good, self.reading.power_w or 0, self._tariffs.of(session), now
+        )
         if now.boot_ms - self._saved_ms >= PROGRESS_EVERY_MS:
             await self._save(session)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from agent.station.clock import Clock
 from agent.station.keeper import Keeper, Log
 from agent.station.notify import Progress
+from agent.station.tariffs import Tariffs
 from agent.tariff import Tariff
 
 
@@ -15,5 +16,10 @@ class Context:
     clock: Clock
     keeper: Keeper
     progress: Progress
-    tariff: Tariff
+    tariffs: Tariffs
     log: Log
+
+    @property
+    def tariff(self) -> Tariff:
+        """What the next session begins by."""
+        return self.tariffs.current

@@ -112,8 +112,9 @@ class Keeper:
         self._beginning: dict[str, tuple[str | None, str]] = {}
         self.perform: Perform = lambda session, effect: None
 
-    async def load(self) -> list[Session]:
-        """Fold every open session from the ledger. Recovery starts here."""
+    async def load(self, can_price: Callable[[Session], bool] = lambda _: True) -> list[Session]:
+        """Fold every open session from the ledger. Recovery starts here. One that cannot be priced any more
+        is set aside."""
         for row in await self._ledger.sessions(open_only=True, limit=LOAD_LIMIT):
             if row.salvaged:
                 self._list_salvaged(row, await self._ledger.events(row.id))
@@ -129,6 +130,17 @@ class Keeper:
                     session=row.id,
                     seen="an event it does not know" if session is None else str(session.state),
                     expected=row.state,
+                )
+                continue
+            if not can_price(session):
+                self._put_aside(row, events)
+                self._log(
+                    "session_without_tariff",
+                    level="error",
+                    id="STA-047",
+                    session=row.id,
+                    tariff=session.tariff_id,
+                    effect="listed; no energy flows and its hold is left alone",
                 )
                 continue
             self.sessions[row.id] = session

@@ -9,7 +9,8 @@ from agent.session import Session
 from agent.session.acts import usage_at
 from agent.session.limits import reached, spendable_minor
 from agent.station.register import MARGIN_PERCENT, METER_STEP_WH
-from agent.tariff import Tariff, Usage
+from agent.station.tariffs import Tariffs
+from agent.tariff import Usage
 from agent.tariff import limit as tariff_limit
 from agent.tariff.limit import Headroom, headroom
 from agent.values import Reading, Stamp
@@ -32,8 +33,8 @@ def limit_reached(session: Session, good: Reading | None, now: Stamp) -> str:
 
 
 class Limit:
-    def __init__(self, tariff: Tariff, max_power_w: int) -> None:
-        self._tariff = tariff
+    def __init__(self, tariffs: Tariffs, max_power_w: int) -> None:
+        self._tariffs = tariffs
         self._power_w = -(-max_power_w * (100 + MARGIN_PERCENT) // 100)
         self._asked_ms: int | None = None
         self._turn_ms = TURN_MS
@@ -48,7 +49,7 @@ class Limit:
         charging_ms, idle_ms = usage_at(session, now)
         age_ms = max(0, now.boot_ms - good.boot_ms)
         return headroom(
-            self._tariff,
+            self._tariffs.of(session),
             Usage(energy_wh=wh - begin_wh, charging_ms=charging_ms, idle_ms=idle_ms),
             spendable_minor(session),
             max_power_w=self._power_w,
@@ -64,7 +65,7 @@ class Limit:
         charging_ms, idle_ms = usage_at(session, now)
         age_ms = max(0, now.boot_ms - good.boot_ms)
         return tariff_limit.limit_reached(
-            self._tariff,
+            self._tariffs.of(session),
             Usage(energy_wh=wh - begin_wh, charging_ms=charging_ms, idle_ms=idle_ms),
             session.held_minor or 0,
             max_power_w=self._power_w,
@@ -76,12 +77,12 @@ class Limit:
         """No session is running: the time until the next question counts for nothing."""
         self._asked_ms, self._turn_ms = None, TURN_MS
 
-    def covers_start(self, held_minor: int) -> bool:
-        """Whether a hold of this size lets energy flow at all."""
+    def covers_start(self, session: Session) -> bool:
+        """Whether its hold lets energy flow at all."""
         found = headroom(
-            self._tariff,
+            self._tariffs.of(session),
             Usage(energy_wh=0),
-            held_minor,
+            spendable_minor(session),
             max_power_w=self._power_w,
             reaction_ms=TURN_MS + STOP_MS,
             meter_step_wh=METER_STEP_WH,

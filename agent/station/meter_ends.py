@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.session import E, S, Session
-from agent.session.limits import cost_reason, spendable_minor
+from agent.session.limits import cost_reason
 from agent.session.measured import last_durable, pays_until_wh
 from agent.station.context import Context
 from agent.station.limit import Limit
@@ -20,14 +20,14 @@ class MeterEnds:
         self._id, self._register, self._limit = evse_id, register, limit
         self._meter_lost_ms = meter_lost_ms
         self._keeper, self._clock, self._log = context.keeper, context.clock, context.log
-        self._tariff = context.tariff
+        self._tariffs = context.tariffs
 
     async def begin(self, session_id: str) -> None:
         """A hold too small for any energy ends here, before a contactor closes."""
         session = self._keeper.sessions.get(session_id)
         if session is None or session.state is not S.BEGINNING:
             return
-        if not self._limit.covers_start(spendable_minor(session)):
+        if not self._limit.covers_start(session):
             small = "approved amount" if cost_reason(session) == "limit" else "cost limit"
             why = f"the {small} is too small to charge"
             await self._keeper.tell(session_id, E.BEGIN_FAILED, {"why": why})
@@ -73,14 +73,16 @@ class MeterEnds:
                     expected=f"{session.last_wh} Wh or what the connector can deliver since",
                     effect="the last durable reading is billed",
                 )
-                await self._keeper.tell(session_id, E.ENDED, ended_by_last(session, self._tariff))
+                await self._keeper.tell(
+                    session_id, E.ENDED, ended_by_last(session, self._tariffs.of(session))
+                )
                 return
 
     def _ended(self, session: Session, wh: int) -> dict[str, object]:
         """By the register, unless it counts what was drawn behind the back of a driver who had left."""
-        most_wh = pays_until_wh(session)
+        most_wh, tariff = pays_until_wh(session), self._tariffs.of(session)
         if most_wh is None or wh <= most_wh + METER_STEP_WH:
-            return ended(session, self._tariff, wh)
+            return ended(session, tariff, wh)
         self._log(
             "end_not_his",
             level="error",
@@ -91,7 +93,7 @@ class MeterEnds:
             expected=f"{most_wh} Wh, as when the plug was seen gone",
             effect="the last durable reading of that moment is billed; nobody is charged for the rest",
         )
-        return ended_by_last(session, self._tariff)
+        return ended_by_last(session, tariff)
 
 
 def ended(

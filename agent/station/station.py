@@ -31,6 +31,7 @@ from agent.station.recorder import Recorder
 from agent.station.requests import Requests
 from agent.station.room import Room
 from agent.station.signing import Signing
+from agent.station.tariffs import Tariffs
 from agent.station.till import MONEY_EFFECTS
 from agent.station.timers import Timers
 from agent.tariff import Tariff
@@ -104,7 +105,8 @@ class Station:
         # stuck who could not run.
         loop = asyncio.get_running_loop()
         self.progress = Progress(lambda: round(loop.time() * 1000))
-        self.context = Context(self.clock, self.keeper, self.progress, self.tariff, self.log)
+        self.tariffs = Tariffs(self.tariff)
+        self.context = Context(self.clock, self.keeper, self.progress, self.tariffs, self.log)
         self.parts = build.parts(self.settings, self.paths.card_key, self.context, self.ledger)
         self.recorder = Recorder(self.ledger, self.keeper, self.signing)
         desks = self.parts.desks.values()
@@ -184,7 +186,9 @@ class Station:
 
     async def _recover(self) -> None:
         """Replay, then order what each state owes. Charging sessions are first looked at."""
-        sessions = await self.keeper.load()
+        await self.tariffs.load(self.ledger)
+        sessions = await self.keeper.load(self.tariffs.knows)
+        await self._keep_tariff()
         for session in sessions:
             await self._remember_card(session)
         self.keeper.watch(self.timers.watch)
@@ -210,6 +214,14 @@ class Station:
         if sessions:
             self.log("recovered", sessions=[s.id for s in sessions])
 
+    async def _keep_tariff(self) -> None:
+        """On a full disk the sessions that run must be able to end: it is kept when there is room."""
+        try:
+            sessions = self.keeper.sessions.values()
+            await self.tariffs.keep(self.ledger, sessions, all_of=bool(self.keeper.set_aside))
+        except LedgerError as error:
+            self.log("tariff_not_kept", level="warning", id=error.code, why=str(error))
+
     async def _end_orphan(self, step: Step) -> Step:
         """Its connector is no longer configured: nobody can stop or read it, but its hold must end.
         It is billed by the last durable reading."""
@@ -220,7 +232,7 @@ class Station:
         if session.state is S.STOPPING:
             step = await tell(session.id, E.STOPPED, {"proof": why})
         if step.session.state is S.ENDING:
-            data = ended_by_last(step.session, self.tariff)
+            data = ended_by_last(step.session, self.tariffs.of(step.session))
             step = await tell(session.id, E.ENDED, data)
         if step.session.state is not session.state:
             self.log("orphan_ended", level="error", id="STA-006", session=session.id, why=why)
@@ -330,6 +342,8 @@ class Station:
             states = {s.state for s in self.keeper.sessions.values()}
             quiet = not states & IN_MOTION
             await care.turn(quiet=quiet, ended=quiet and not states & OCCUPIES_EVSE)
+            if not self.tariffs.name:
+                await self._keep_tariff()
             await self.room.look(care.trouble)
 
     def _status_line(self) -> str:

@@ -187,6 +187,7 @@ class Taps:
             "amount_minor": self._rules.hold.amount_minor,
             "currency": self._rules.hold.currency,
             "tariff_id": self._context.tariff.id,
+            "tariff_hash": self._context.tariffs.name,
             "language": self._rules.language,
             "accept_partial": self._rules.accept_partial,
             "least_capture_minor": till.least_amount_minor,

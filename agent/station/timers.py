@@ -35,7 +35,7 @@ class _Watched:
 
 class Timers:
     """One timer a session, set anew whenever it enters a state. After a reboot the time already waited is
-    taken from the wall clock; only as long as that is not known does the whole wait begin again."""
+    taken from the wall clock where that is known; else, and where a driver waits, the wait begins again."""
 
     def __init__(
         self,
@@ -78,9 +78,11 @@ class Timers:
         if due.since is not None:
             return due.after_ms - waited_ms(due.since, now)
         entered = watched.session.entered
-        clocks_known = entered is not None and Quality.UNKNOWN not in (entered.quality, now.quality)
-        since = entered if entered is not None and clocks_known else watched.anchor
-        return due.after_ms - waited_ms(since, now)
+        if entered is None or watched.session.state in OCCUPIES_EVSE:
+            # A driver waits here, and may have done his part while the board was off.
+            entered = watched.anchor
+        known = Quality.UNKNOWN not in (entered.quality, now.quality)
+        return due.after_ms - waited_ms(entered if known else watched.anchor, now)
 
     def _alarm_left_ms(self, session: Session) -> int | None:
         if session.state not in OCCUPIES_EVSE:

@@ -10,6 +10,7 @@ from support.station_world import CARD, TARIFF, World
 
 from agent.session import S, Session
 from agent.station.limit import STOP_MS, TURN_MS, Limit
+from agent.station.tariffs import Tariffs
 from agent.tariff import Usage, price
 from agent.values import Quality, Reading, ReadingState, Stamp
 
@@ -96,7 +97,7 @@ def _limit(make: Make) -> tuple[Limit, Session]:
 
     tariff = load_tariff(w.folder / "tariff.yaml")
     session = Session("S1", S.CHARGING, held_minor=5000, begin_wh=1000, last_wh=1000)
-    return Limit(tariff, 22_000), session
+    return Limit(Tariffs(tariff), 22_000), session
 
 
 def _stamp(boot_ms: int) -> Stamp:
