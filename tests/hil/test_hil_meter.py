@@ -25,6 +25,7 @@ from drivers.meter.modbus import Function, Request, Timeout
 from drivers.meter.modbus_meter import open_meter
 from drivers.meter.rtu import DeviceTiming, open_bus
 from hil.charger.plant import MW_NS_PER_MWH, Plant
+from hil.charger.rtu import ModbusException
 from hil.common.control import ControlError, ask_async
 from hil.meter import wordmap
 from hil.meter.bench import Bench
@@ -193,6 +194,76 @@ def test_values_of_some_meters_are_fresh_once_a_second_only() -> None:
         assert slave.register_wh == wh
 
 
+def slave_of(name: str) -> Slave:
+    plant = Plant(bare=True)
+    plant.advance(0)
+    found = wordmap.load(name)
+    return Slave(plant, found, found.serial, START_WH)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "address", "count", "answer"),
+    [
+        # the model code comes alone, and no read runs over it
+        ("carlogavazzi_em24_rs485", 4, 0x0B, 1, [71]),
+        ("carlogavazzi_em24_rs485", 4, 0x0B, 2, 2),
+        ("carlogavazzi_em24_rs485", 4, 0x04, 9, 2),
+        ("carlogavazzi_em24_rs485", 4, 0x00, 12, 3),
+        # older firmware: to the wall and from it, never across
+        ("carlogavazzi_em340_family", 4, 0x32, 2, [0xFFFF, 500]),
+        ("carlogavazzi_em340_family", 4, 0x31, 2, 2),
+        ("carlogavazzi_em340_family", 3, 0x33, 1, [500]),
+        ("carlogavazzi_em340_family", 4, 0x00, 51, 3),
+        # 104.211 kWh: a counter is cut off, never rounded up
+        ("carlogavazzi_em340_family", 4, 0x34, 2, [1042, 0]),
+        ("abb_b21_b23_b24", 3, 0x5002, 2, [0, 10421]),
+        # not measured; not there; another function
+        ("abb_b21_b23_b24", 3, 0x5004, 4, [0xFFFF] * 4),
+        ("abb_b21_b23_b24", 3, 0x5008, 1, 2),
+        ("abb_b21_b23_b24", 4, 0x5000, 4, 1),
+        # half of a number, and what lies between numbers: 231.7 V
+        ("janitza_b23", 3, 0x4A3D, 2, [0xB333, 0]),
+        ("janitza_b23", 3, 0x4A3E, 2, 2),
+        ("eastron_sdm630", 3, 0xFC00, 2, [12345678 >> 16, 12345678 & 0xFFFF]),
+        ("eastron_sdm630", 4, 0xFC00, 2, 2),
+        ("eastron_sdm630", 3, 0x14, 2, [0x3F80, 0]),
+    ],
+)
+def test_the_quirks_of_the_registers(
+    name: str, function: int, address: int, count: int, answer: list[int] | int
+) -> None:
+    slave = slave_of(name)
+    if isinstance(answer, list):
+        assert slave.read_words(function, address, count) == answer
+    else:
+        with pytest.raises(ModbusException) as refused:
+            slave.read_words(function, address, count)
+        assert refused.value.code == answer
+
+
+@pytest.mark.parametrize(
+    ("address", "words", "code"),
+    [
+        (0x14, (0x4140, 0), None),
+        (0x14, (0, 0), 3),  # unit 0
+        (0x14, (0x7FC0, 0), 3),  # not a number
+        (0x14, (0x4140,), 2),
+        (0x48, (0x4140, 0), 2),  # the energy register
+    ],
+)
+def test_only_settings_can_be_written(
+    address: int, words: tuple[int, ...], code: int | None
+) -> None:
+    slave = slave_of("eastron_sdm630")
+    if code is None:
+        slave.write_words(address, words)
+        assert slave.settings == {0x14: 12}
+        return
+    with pytest.raises(ModbusException) as refused:
+        slave.write_words(address, words)
+    assert refused.value.code == code and slave.settings == {}
+
+
 def test_a_map_of_ones_own_and_what_is_wrong_with_it(tmp_path: Path) -> None:
     text = (wordmap.FOLDER / "dzg_dvh4013.yaml").read_text()
     own = tmp_path / "own.yaml"
@@ -358,13 +429,15 @@ def test_faults_from_the_command_line_and_wrong_words(tmp_path: Path) -> None:
 
 
 async def asked(link: str, baud: int, count: int = 2) -> float:
-    """How long one read took, in seconds. Raises BusError."""
+    """How long the second of two reads took, in seconds: a fresh line is listened to first. Raises
+    BusError."""
     env, _, _ = driver_env()
     bus = open_bus(LineSpec(link, baud), env)
     try:
-        request = Request(1, Function.READ_INPUT, 0, count)
+        request, timing = Request(1, Function.READ_INPUT, 0, count), DeviceTiming(600, 700, 0)
+        await bus.transact(request, timing=timing, repeatable=False)
         begun = time.monotonic()
-        await bus.transact(request, timing=DeviceTiming(600, 700, 0), repeatable=False)
+        await bus.transact(request, timing=timing, repeatable=False)
         return time.monotonic() - begun
     finally:
         await bus.close()
