@@ -172,8 +172,6 @@ class Slave:
         if count > self.map.most_words:
             raise ModbusException(ILLEGAL_VALUE)
         last = address + count - 1
-        if count > 1 and any(address == at for at in self.map.alone):
-            raise ModbusException(ILLEGAL_ADDRESS)
         if any(address < wall <= last for wall in self.map.walls):
             raise ModbusException(ILLEGAL_ADDRESS)
 

@@ -87,7 +87,6 @@ class WordMap:
     serial: str
     most_words: int
     gaps_read_zero: bool
-    alone: frozenset[int]
     walls: frozenset[int]
     turnaround_ms: int
     refresh_ms: int
@@ -128,7 +127,6 @@ def _map(name: str, raw: Mapping[str, Any]) -> WordMap:
         serial=str(raw.get("serial", "")),
         most_words=int(raw.get("most_words", 125)),
         gaps_read_zero=raw["gaps"] == "zero",
-        alone=frozenset(raw.get("alone", ())),
         walls=frozenset(raw.get("walls", ())),
         turnaround_ms=int(raw.get("turnaround_ms", 20)),
         refresh_ms=int(raw.get("refresh_ms", 0)),
