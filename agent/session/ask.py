@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from agent.session.events import E
+from agent.session.raises import owed_now
 from agent.session.session import Session
+from agent.session.states import Effect
 
 Ref = tuple[int, int | None]  # (receipt, trace): how a result is told from another
 
@@ -60,6 +62,12 @@ def ref_key(ref: Mapping[str, object]) -> Ref:
         receipt if isinstance(receipt, int) else -1,
         trace if isinstance(trace, int) else None,
     )
+
+
+def question_of(session: Session) -> Effect:
+    """What is asked of an outcome that nobody knows."""
+    charge = Effect.ASK_CAPTURE if session.to_capture_minor else Effect.ASK_RELEASE
+    return owed_now(session) or charge
 
 
 def _explains(answer: Answer, session: Session) -> LastSeen | None:

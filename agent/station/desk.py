@@ -17,7 +17,7 @@ from agent.ports import (
     Terminal,
     TerminalIdentity,
 )
-from agent.session import Effect, Session
+from agent.session import Effect, S, Session
 from agent.station.charge_point import ChargePoint
 from agent.station.closing import Closing, DayRules
 from agent.station.context import Context
@@ -88,6 +88,7 @@ class Desk:
             self.tell_driver,
         )
         self._jobs: deque[tuple[str, Effect]] = deque()
+        self._asking: dict[str, asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
         self._shown: tuple[str, ...] = ()
         self._notice: Notice | None = None
@@ -157,6 +158,8 @@ class Desk:
                     await asyncio.sleep(pause_s)
                     pause_s = min(pause_s * 2, RETRY_MOST_S)
         finally:
+            for handle in self._asking.values():
+                handle.cancel()
             await self._terminal.close()
 
     def _beat(self) -> None:
@@ -342,6 +345,8 @@ class Desk:
             await self._errand()
             return
         session_id, effect = self._jobs.popleft()
+        if session_id in self._asking:  # one question of a session is pending at a time
+            self._asking.pop(session_id).cancel()
         session = self._keeper.sessions.get(session_id)
         if session is None or not owes(session, effect):
             return
@@ -376,11 +381,15 @@ class Desk:
         self._enquire = True
 
     async def _ask(self, session: Session, effect: Effect) -> None:
+        """What is listed as unknown the station asks for by the hour."""
         try:
             told = await self._till.ask(session, effect)
         except DeviceUnavailable:
             self.order(session.id, effect)  # first thing when the link is back
             raise
-        if not told:
-            loop = asyncio.get_running_loop()
-            loop.call_later(ASK_AGAIN_S, self.order, session.id, effect)
+        now = self._keeper.sessions.get(session.id)
+        if told or now is None or now.state is S.UNRESOLVED:
+            return
+        loop = asyncio.get_running_loop()
+        again = loop.call_later(ASK_AGAIN_S, self.order, session.id, effect)
+        self._asking[session.id] = again

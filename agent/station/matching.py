@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from agent.ports import OpenHolds, Terminal, TerminalIdentity
 from agent.session import E, Effect, S, Session
 from agent.session.acts import OPEN_ENDED
-from agent.session.raises import owed_now
+from agent.session.ask import question_of
 from agent.session.states import OCCUPIES_EVSE
 from agent.station.context import Context
 from agent.station.taps import DeskRules, new_session_id
@@ -57,12 +57,6 @@ def match(terminal_id: str | None, holds: OpenHolds, sessions: Iterable[Session]
             and s.hold.get("receipt") not in open_
         ),
     )
-
-
-def question_of(session: Session) -> Effect:
-    """What is asked of an outcome that nobody knows."""
-    charge = Effect.ASK_CAPTURE if session.to_capture_minor else Effect.ASK_RELEASE
-    return owed_now(session) or charge
 
 
 class Matching:

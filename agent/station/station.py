@@ -14,7 +14,8 @@ from typing import Any
 
 from agent.ledger import LedgerError
 from agent.session import E, Effect, S, Session, Step, energy_allowed
-from agent.session.raises import R, owed_now
+from agent.session.ask import question_of
+from agent.session.raises import R
 from agent.session.states import IN_MOTION, OCCUPIES_EVSE
 from agent.settings.models import Settings
 from agent.station import build, no_terminal
@@ -292,8 +293,6 @@ class Station:
         desk = self.parts.desks.get(session.terminal)
         if session.state is not S.UNRESOLVED or session.outcome != "unknown" or desk is None:
             return
-        charge = Effect.ASK_CAPTURE if session.to_capture_minor else Effect.ASK_RELEASE
-        effect = owed_now(session) or charge
         pending = self._asking.pop(session.id, None)
         if pending is not None:
             pending.cancel()
@@ -303,7 +302,7 @@ class Station:
             if now is None or now.state is not S.UNRESOLVED:
                 self._asking.pop(session.id, None)
                 return
-            desk.order(session.id, effect)
+            desk.order(session.id, question_of(now))
             self._asking[session.id] = loop.call_later(UNKNOWN_ASK_S, ask)
 
         loop = asyncio.get_running_loop()

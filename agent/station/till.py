@@ -28,6 +28,7 @@ from agent.ports import (
     Verdict,
 )
 from agent.session import OWED, E, Effect, S, Session
+from agent.session.acts import OPEN_ENDED
 from agent.session.ask import (
     Answer,
     Judgement,
@@ -36,6 +37,7 @@ from agent.session.ask import (
     judge_hold,
     judge_raise,
     judge_release,
+    question_of,
 )
 from agent.session.raises import owed_now
 from agent.station.context import Context
@@ -69,7 +71,7 @@ def owes(session: Session, effect: Effect) -> bool:
     if owed_now(session) is effect:
         return True
     if session.state is S.UNRESOLVED:
-        return effect in JUDGES and not owed_now(session)
+        return session.outcome in OPEN_ENDED and effect is question_of(session)
     return OWED.get(session.state) is effect
 
 

@@ -269,6 +269,34 @@ def test_a_terminal_that_does_not_name_every_hold_is_asked_until_it_can_be_told(
     one_end_each(w)
 
 
+@pytest.mark.parametrize("verb", ["capture", "authorize"])
+def test_what_nobody_can_tell_is_asked_for_once_an_hour(make: Make, verb: str) -> None:
+    """The terminal was exchanged: it answers, and knows nothing of it. One question is pending at a time,
+    however often the link came up."""
+    w = make()
+    w.plant.plug()
+    w.run(3)
+    w.terminal.script[verb].append("lost")
+    w.terminal.tap(CARD)
+    if verb == "capture":
+        w.until_state(S.CHARGING)
+        w.run(30)
+        w.terminal.tap(CARD)
+    w.until(lambda: verb in w.terminal.commands)
+    for _ in range(3):
+        w.terminal.online = False
+        w.until(lambda: bool(w.agent.parts.desks["t1"].trouble), within_s=90)
+        w.terminal.terminal_id, w.terminal.online = "99999999", True
+        w.until(lambda: not w.agent.parts.desks["t1"].trouble, within_s=90)
+        w.run(90)
+    w.until_state(S.UNRESOLVED, within_s=900)
+    w.run(90)
+    for _ in range(4):
+        before = len(w.logged("outcome_still_unknown"))
+        w.run(HOUR_S)
+        assert len(w.logged("outcome_still_unknown")) == before + 1
+
+
 def test_another_terminal_gets_no_capture_of_the_first_ones_hold(make: Make) -> None:
     """Receipt numbers are reused: at another terminal the same one may be somebody else's hold."""
     w = make()
