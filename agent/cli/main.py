@@ -23,7 +23,7 @@ COMMANDS = {
     "ocmf": ("agent.cli.ocmf", "Verify signed meter readings (OCMF)"),
     "outbox": ("agent.cli.outbox", "Records the back end has not acknowledged"),
     "keys": ("agent.cli.keys", "Make and show keys"),
-    "meter": ("agent.cli.meter", "Read one meter"),
+    "meter": ("agent.cli.meter", "Read energy meters, find them on a bus"),
     "terminal": ("agent.cli.terminal", "Look after one card terminal"),
     "zvt": ("agent.cli.zvt", "Decode ZVT messages"),
     "withdraw": ("agent.cli.withdraw", "Take every release back (when the agent died)"),

@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from drivers.meter import catalogue
 from drivers.meter.catalogue import (
@@ -194,6 +196,36 @@ def test_a_mistake_is_told_with_file_line_and_reason(
         near = "\n".join(lines[problem.line - 1 : problem.line + 2])
         missing = problem.text.endswith("missing") or "no block" in problem.text
         assert missing or key in near, (problem, near)
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_is_done_to_a_file_it_is_read_or_refused_in_words(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    """Lines lost, doubled, swapped or cut, characters changed: never anything but a model or a ModelError."""
+    name = data.draw(st.sampled_from(ALL_TWELVE))
+    lines = (SHIPPED / f"{name}.yaml").read_text().splitlines()
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        line = lines[at]
+        cut = data.draw(st.integers(0, len(line)))
+        odd = data.draw(
+            st.sampled_from(["", ":", "{", "]", "-1", "0x", "~", "'", "&a", "\t", "é", "9" * 12])
+        )
+        other = data.draw(st.integers(0, len(lines) - 1))
+        lines[at : at + 1] = data.draw(
+            st.sampled_from(
+                [[], [line, line], [lines[other]], [line[:cut]], [line[:cut] + odd + line[cut:]]]
+            )
+        ) or ["#"]
+    path = tmp_path / f"{name}.yaml"
+    path.write_text("\n".join(lines))
+    try:
+        assert load_file(path).id == name
+    except ModelError as error:
+        assert error.code == "MTR-009" and error.problems
+        assert all(problem.text and problem.line >= 1 for problem in error.problems)
 
 
 def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
