@@ -97,6 +97,11 @@ def unknown_release(s: Session, _: Event) -> bool:
     return s.outcome in OPEN_ENDED and s.to_capture_minor == 0
 
 
+def doubted_hold(s: Session, _: Event) -> bool:
+    """It is a hold that was asked for, and whether it was made stayed unknown."""
+    return s.outcome in OPEN_ENDED and s.hold_doubted
+
+
 def is_foreign(s: Session, _: Event) -> bool:
     """No session of ours made this hold."""
     return s.outcome == "foreign"
@@ -340,6 +345,21 @@ def doubted_refusal(s: Session, e: Event) -> Session:
 
 def vanished(s: Session, e: Event) -> Session:
     return replace(outcome_of(s, "unknown", s.refusal), why=e.text("why"))
+
+
+def hold_vanished(s: Session, e: Event) -> Session:
+    return replace(vanished(s, e), hold_doubted=True)
+
+
+def hold_found_late(s: Session, e: Event) -> Session:
+    """The connector was given up meanwhile: there is nothing to hold it for."""
+    s = replace(approved(s, e), hold_doubted=False, outcome="")
+    return replace(s, why="the hold was found when nobody waited for it any more")
+
+
+def hold_absent_late(s: Session, e: Event) -> Session:
+    s = replace(never_held(s, e), hold_doubted=False)
+    return outcome_of(s, s.outcome, {})
 
 
 def explain(s: Session, e: Event) -> Session:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from agent.session.events import E
 from agent.session.raises import owed_now
 from agent.session.session import Session
-from agent.session.states import Effect
+from agent.session.states import Effect, S
 
 Ref = tuple[int, int | None]  # (receipt, trace): how a result is told from another
 
@@ -66,8 +66,16 @@ def ref_key(ref: Mapping[str, object]) -> Ref:
 
 def question_of(session: Session) -> Effect:
     """What is asked of an outcome that nobody knows."""
+    if session.hold_doubted:
+        return Effect.ASK_HOLD
     charge = Effect.ASK_CAPTURE if session.to_capture_minor else Effect.ASK_RELEASE
     return owed_now(session) or charge
+
+
+def may_be_nameless(session: Session) -> bool:
+    """It is listed, and the terminal may have a hold of it whose receipt it does not know: an open hold
+    that nobody explains may be this one."""
+    return session.state is S.UNRESOLVED and session.hold_doubted and not session.hold
 
 
 def _explains(answer: Answer, session: Session) -> LastSeen | None:
@@ -113,6 +121,11 @@ def _made_since(session: Session, answer: Answer) -> LastSeen | None:
     return last
 
 
+def _is_last(session: Session, answer: Answer) -> bool:
+    last = answer.last
+    return last is not None and last.result == 0 and last.key == ref_key(session.hold)
+
+
 def judge_hold(session: Session, answer: Answer) -> Judgement | None:
     """HOLD_FOUND, HOLD_ABSENT, or None while it cannot be told."""
     if not same_terminal(session, answer) or _disputed(session, answer):
@@ -125,12 +138,13 @@ def judge_hold(session: Session, answer: Answer) -> Judgement | None:
                 "details": dict(session.card),
             }
             return Judgement(E.HOLD_FOUND, found)
-        if not answer.complete:
-            return None
-        last = answer.last
-        if last is not None and last.result == 0 and last.key == ref_key(session.hold):
+        if answer.complete and _is_last(session, answer):
             # Nothing was booked after it, and it is gone: the terminal took back what was not answered.
             return Judgement(E.HOLD_ABSENT, {"why": "taken back by the terminal"})
+        if session.state is S.UNRESOLVED:
+            return judge_release(session, answer)  # somebody may have ended it since
+        if not answer.complete:
+            return None
         # Reversed, or charged by an end of day that was not ours: only a person can tell (rule 2).
         return Judgement(E.VANISHED, {"why": "the terminal no longer lists the approved hold"})
     explained = answer.known_open | answer.by_hand

@@ -36,6 +36,7 @@ class Session:
     held_minor: int | None = None
     hold: Json = field(default_factory=dict)
     card: Json = field(default_factory=dict)
+    hold_doubted: bool = False  # listed before anybody could say whether the hold was made
     held_at: Stamp | None = None  # when it was approved: its validity runs from here
     accept_partial: bool = True  # less than was asked for is the new limit, else it is released
     # (receipt, trace) of the terminal's last result before the intent; None where that is not known

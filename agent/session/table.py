@@ -66,7 +66,7 @@ HOLD: tuple[Row, ...] = (
     Row(E.HOLD_FOUND, S.HOLD_UNCLEAR, S.RELEASING, acts.approved_too_little, acts.found_too_little),
     Row(E.HOLD_FOUND, S.HOLD_UNCLEAR, S.HELD, acts.approved),
     Row(E.HOLD_ABSENT, S.HOLD_UNCLEAR, S.SETTLED, acts.never_held),
-    Row(E.VANISHED, S.HOLD_UNCLEAR, S.UNRESOLVED, acts.vanished),
+    Row(E.VANISHED, S.HOLD_UNCLEAR, S.UNRESOLVED, acts.hold_vanished),
     *_stay(E.BOUND, BEFORE_ENERGY, acts.bound),
     *_stay(E.PLUGGED, (S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR), acts.plugged),
     *_stay(E.UNPLUGGED, BEFORE_ENERGY, acts.unplugged),
@@ -166,6 +166,8 @@ SETTLEMENT: tuple[Row, ...] = (
     Row(E.RECORDED, S.SETTLED, S.CLOSED, acts.recorded_settlement),
     # An outcome that stayed unknown is asked for again from time to time; a refusal is a person's work.
     Row(E.RECORDED, S.UNRESOLVED, S.UNRESOLVED, acts.recorded_settlement),
+    Row(E.HOLD_FOUND, S.UNRESOLVED, S.RELEASING, acts.hold_found_late, acts.doubted_hold),
+    Row(E.HOLD_ABSENT, S.UNRESOLVED, S.SETTLED, acts.hold_absent_late, acts.doubted_hold),
     Row(E.STILL_OPEN, S.UNRESOLVED, S.CAPTURING, acts.again, acts.unknown_capture),
     Row(E.STILL_OPEN, S.UNRESOLVED, S.RELEASING, acts.again, acts.unknown_release),
     Row(E.CONFIRMED, S.UNRESOLVED, S.SETTLED, acts.captured, acts.unknown_capture),

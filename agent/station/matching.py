@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from agent.ports import OpenHolds, Terminal, TerminalIdentity
 from agent.session import E, Effect, S, Session
 from agent.session.acts import OPEN_ENDED
-from agent.session.ask import question_of
+from agent.session.ask import may_be_nameless, question_of
 from agent.session.states import OCCUPIES_EVSE
 from agent.station.context import Context
 from agent.station.taps import DeskRules, new_session_id
@@ -75,22 +75,32 @@ class Matching:
         self._currency, self._release = rules.hold.currency, rules.release_foreign
         self._keeper, self._log, self._order = context.keeper, context.log, order
         self._due = True
+        self._asked: set[str] = set()  # since the link came up
+        self._put_off = False  # an open hold is not called nobody's yet
 
     def link_is_up(self) -> None:
         self._due = True
+        self._asked.clear()
 
     async def turn(self, identity: TerminalIdentity) -> bool:
         """True when the terminal was asked. Raises DeviceUnavailable and LedgerError."""
         await self._free(identity)
         sessions = self._keeper.at_terminal(self.id)
+        if self._put_off and not self._may_be_ours(identity):
+            self._due = True
         if not self._due or any(s.state in _HOLD_NOT_KNOWN for s in sessions):
             return False
+        nameless = False
         for session in sessions:
             elsewhere = made_elsewhere(session, identity.terminal_id)
             if elsewhere and session.state in _WAITING:
                 await self._keeper.tell(session.id, E.AWAY, {"why": elsewhere})
-            elif not elsewhere and _may_go_on(session):
+            elif not elsewhere and _may_go_on(session) and session.id not in self._asked:
+                self._asked.add(session.id)
                 self._order(session.id, question_of(session))
+                nameless = nameless or may_be_nameless(session)
+        if nameless:
+            return False  # first the question: its hold may be among them
         holds = await self._terminal.open_holds()
         sessions = self._keeper.at_terminal(self.id)
         if any(s.state in _HOLD_NOT_KNOWN for s in sessions):
@@ -125,9 +135,19 @@ class Matching:
         for session_id in found.gone:
             why = {"why": "the terminal does not list it any more"}
             await self._keeper.tell(session_id, E.VANISHED, why)
-        # A session that was set aside could explain it.
-        for receipt in () if self._keeper.set_aside else found.foreign:
+        self._put_off = bool(found.foreign) and self._may_be_ours(identity)
+        for receipt in () if self._put_off else found.foreign:
             await self._list(identity.terminal_id, receipt)
+
+    def _may_be_ours(self, identity: TerminalIdentity) -> bool:
+        """A session that was set aside could explain a hold, or one that was listed before it knew whether
+        its own was made. Where the terminal is ours alone the latter makes no difference."""
+        if self._keeper.set_aside:
+            return True
+        here = [s for s in self._keeper.at_terminal(self.id) if may_be_nameless(s)]
+        known = identity.terminal_id
+        tapped_here = any(not known or s.terminal_id in (None, known) for s in here)
+        return tapped_here and not self._release
 
     async def _list(self, terminal_id: str | None, receipt: int) -> None:
         session_id = new_session_id()
@@ -158,4 +178,5 @@ class Matching:
 
 
 def _may_go_on(session: Session) -> bool:
-    return session.state is S.UNRESOLVED and session.outcome in OPEN_ENDED and bool(session.hold)
+    known = bool(session.hold) or may_be_nameless(session)
+    return session.state is S.UNRESOLVED and session.outcome in OPEN_ENDED and known

@@ -6,8 +6,16 @@ from typing import Any
 import pytest
 from support.session_events import HOLD, RESULT, Story, reach
 
-from agent.session import E, S, Session
-from agent.session.ask import Answer, LastSeen, judge_capture, judge_hold, judge_release, ref_key
+from agent.session import E, Effect, S, Session
+from agent.session.ask import (
+    Answer,
+    LastSeen,
+    judge_capture,
+    judge_hold,
+    judge_release,
+    question_of,
+    ref_key,
+)
 
 TID = HOLD["terminal_id"]
 OURS = HOLD["receipt"]
@@ -164,6 +172,31 @@ HOLDS: list[tuple[str, Session, Answer, E | None]] = [
     ("session", "said", "event"), [h[1:] for h in HOLDS], ids=[h[0] for h in HOLDS]
 )
 def test_hold(session: Session, said: Answer, event: E | None) -> None:
+    judged = judge_hold(session, said)
+    assert (None if judged is None else judged.event) == event
+
+
+# Listed before it could be told, with and without evidence of the hold.
+LATE = reach(S.HOLD_UNCLEAR).all(E.VANISHED, E.RECORDED).session
+LATE_BLIND = Story().all(E.TAPPED, E.UNCLEAR, E.VANISHED, E.RECORDED).session
+LISTED: list[tuple[str, Session, Answer, E | None]] = [
+    ("blind, nothing listed", LATE_BLIND, answer(), E.HOLD_ABSENT),
+    ("blind, adopted", LATE_BLIND, answer((240,), last(5000, NEW_HOLD)), E.HOLD_FOUND),
+    ("blind, a stranger", LATE_BLIND, answer((240,)), None),
+    ("blind, another terminal", LATE_BLIND, answer(terminal_id="99"), None),
+    ("seen, listed", LATE, answer((OURS,)), E.HOLD_FOUND),
+    ("seen, nothing booked after it", LATE, answer((), last(5000, HOLD)), E.HOLD_ABSENT),
+    ("seen, released since", LATE, answer((), last(5000, RESULT)), E.CONFIRMED),
+    ("seen, gone", LATE, answer((), last(17, RESULT)), E.VANISHED),
+    ("seen, not listed in part", LATE, answer((5,), complete=False), None),
+]
+
+
+@pytest.mark.parametrize(
+    ("session", "said", "event"), [e[1:] for e in LISTED], ids=[e[0] for e in LISTED]
+)
+def test_a_hold_that_was_listed_in_doubt(session: Session, said: Answer, event: E | None) -> None:
+    assert question_of(session) is Effect.ASK_HOLD
     judged = judge_hold(session, said)
     assert (None if judged is None else judged.event) == event
 

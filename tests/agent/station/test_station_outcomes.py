@@ -139,6 +139,72 @@ def test_a_hold_whose_dialogue_broke(make: Make, how: str, ends: str) -> None:
     one_end_each(w)
 
 
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize(
+    ("how", "ends"), [("lost", "not_held"), ("lost_done", "cancelled"), ("lost_after", "cancelled")]
+)
+def test_a_hold_in_doubt_at_a_terminal_that_is_long_away(
+    make: Make, how: str, ends: str, restart: bool
+) -> None:
+    """It is listed after ten minutes. When the terminal is back, what it made is released, once and as the
+    hold of its own session; nothing is charged."""
+    w = make()
+    w.terminal.script["authorize"].append(how)
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until_state(S.HOLD_UNCLEAR)
+    w.terminal.online = False
+    w.until_state(S.UNRESOLVED, within_s=900)
+    assert w.session().outcome == "unknown"
+    w.run(10)
+    if restart:
+        w.kill()
+        w.start()
+    w.terminal.online = True
+    done = w.until_state(S.CLOSED)
+    assert len(w.sessions()) == 1 and done.outcome == ends
+    assert w.terminal.amounts("release") == ([] if how == "lost" else [0])
+    assert not w.terminal.count("capture") and "release" not in w.plant.commands
+    one_end_each(w, settlements=2)
+
+
+def test_a_hold_taken_back_while_the_terminal_was_away(make: Make) -> None:
+    """Its evidence is stored, was never answered, and the terminal undid it."""
+    w = make()
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until_killed("authorize:stored")
+    w.terminal.online = False
+    w.start()
+    w.until_state(S.UNRESOLVED, within_s=900)
+    w.terminal.online = True
+    assert w.until_state(S.CLOSED).outcome == "cancelled"
+    one_end_each(w, settlements=2)
+
+
+def test_a_hold_that_may_be_ours_is_not_called_nobodys_as_well(make: Make) -> None:
+    """One hold, one place on the list; when a person took the session off, the hold stands there."""
+    w = make()
+    w.plant.plug()
+    w.run(3)
+    w.terminal.script["authorize"].append("lost_done")
+    w.terminal.tap(CARD)
+    w.until_state(S.HOLD_UNCLEAR)
+    w.terminal.online = False
+    w.until_state(S.UNRESOLVED, within_s=900)
+    w.terminal.last = None  # nothing tells whose the open hold is
+    w.terminal.online = True
+    w.run(120)
+    (listed,) = w.sessions()
+    assert listed.state is S.UNRESOLVED and w.terminal.open_holds()
+    assert w.request("status")["terminals"][0]["strange_holds"] == [231]
+    w.request("close", id=listed.id, how="written_off", note="nobody came back")
+    w.run(60)
+    assert [(s.outcome, s.hold.get("receipt")) for s in w.sessions()[1:]] == [("foreign", 231)]
+
+
 def test_the_driver_reads_that_the_payment_is_checked(make: Make) -> None:
     w = make()
     w.terminal.script["authorize"].append("lost_after")
