@@ -210,6 +210,16 @@ def never_held(s: Session, e: Event) -> Session:
 
 
 def cancelled(s: Session, e: Event) -> Session:
+def is_unwished(s: Session, _: Event) -> bool:
+    """Nobody has asked so far that it be cancelled."""
+    return not s.cancel_wish
+
+
+def cancel_wished(s: Session, e: Event) -> Session:
+    """The terminal is at work, or its outcome is not known: it ends as soon as that is."""
+    return replace(s, cancel_wish=e.text("why"))
+
+
     return replace(s, why=e.text("why", e.name), outcome="")
 
 

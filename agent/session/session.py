@@ -38,6 +38,7 @@ class Session:
     card: Json = field(default_factory=dict)
     hold_doubted: bool = False  # listed before anybody could say whether the hold was made
     held_at: Stamp | None = None  # when it was approved: its validity runs from here
+    cancel_wish: str = ""  # why it is to be released as soon as the hold is known
     accept_partial: bool = True  # less than was asked for is the new limit, else it is released
     # (receipt, trace) of the terminal's last result before the intent; None where that is not known
     before: tuple[int, int | None] | None = None

@@ -73,10 +73,16 @@ HOLD: tuple[Row, ...] = (
     Row(E.PLUGGED, S.HELD, S.BEGINNING, acts.plugged, acts.is_bound),
     Row(E.CONNECTION_TIMEOUT, S.HELD, S.RELEASING, acts.cancelled),
     Row(E.CANCELLED, S.HELD, S.RELEASING, acts.cancelled),
+    *_stay_when(
+        E.CANCELLED,
+        (S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR),
+        acts.cancel_wished,
+        acts.is_unwished,
+    ),
 )
 
 ENERGY: tuple[Row, ...] = (
-    Row(E.BEGAN, S.BEGINNING, S.STARTING, acts.began),
+    Row(E.BEGAN, S.BEGINNING, S.STARTING, acts.began, acts.is_unwished),
     Row(E.BEGIN_FAILED, S.BEGINNING, S.RELEASING, acts.cancelled),
     Row(E.UNPLUGGED, S.BEGINNING, S.RELEASING, acts.cancelled),
     Row(E.CANCELLED, S.BEGINNING, S.RELEASING, acts.cancelled),

@@ -14,6 +14,7 @@ from agent.station.control import ControlRefused, Handler
 from agent.station.desk import NOT_YET
 from agent.station.terminal_requests import TerminalRequests
 
+from agent.station.wishes import PENDING
 # A signature and a commit; a worn card takes seconds.
 RECORD_LOOKS, RECORD_LOOK_S = 60, 0.05
 # A slow host, and the questions after a dialogue that broke.
@@ -100,19 +101,28 @@ class Requests:
         return await self._station.ledger.use(queries.records)
 
     async def stop(self, request: Mapping[str, Any]) -> Any:
-        """End the session on a connector, as the person at the station asks."""
-        evse = str(request["evse"])
-        session = self._station.keeper.on_evse(evse)
+        """End the session on a connector, or the one that is named, as the person at the station asks. While
+        the terminal is at work it is cancelled as soon as the hold is known (`pending`)."""
+        keeper, session_id = self._station.keeper, request.get("session")
+        if session_id is not None:
+            session, where = keeper.sessions.get(str(session_id)), f"open session {session_id}"
+        else:
+            session, where = keeper.on_evse(str(request["evse"])), f"session on {request['evse']}"
         if session is None:
-            raise ControlRefused(f"STA-018: no session on {evse}; see `voltill status`")
-        charging = energy_allowed(session.state)
-        event, data = (E.STOP, {"reason": "local"}) if charging else (E.CANCELLED, {"why": "local"})
-        step = await self._station.keeper.tell(session.id, event, data)
-        if not step.taken:
+            raise ControlRefused(f"STA-018: no {where}; see `voltill status`")
+        if session.state is S.UNRESOLVED:  # a foreign hold, too, is a technician's to free
             raise ControlRefused(
                 f"STA-018: session {session.id} is {session.state}; there is nothing to stop"
             )
-        return {"session": session.id, "state": str(step.session.state)}
+        charging = energy_allowed(session.state)
+        event, data = (E.STOP, {"reason": "local"}) if charging else (E.CANCELLED, {"why": "local"})
+        step = await keeper.tell(session.id, event, data)
+        pending = bool(step.session.cancel_wish) and step.session.state in PENDING
+        if not step.taken and not pending:
+            raise ControlRefused(
+                f"STA-018: session {session.id} is {session.state}; there is nothing to stop"
+            )
+        return {"session": session.id, "state": str(step.session.state), "pending": pending}
 
     async def limit(self, request: Mapping[str, Any]) -> Any:
         """Limit a session by cost, energy or time, for its driver or for the back end. Asked again with the

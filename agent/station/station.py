@@ -35,6 +35,7 @@ from agent.station.signing import Signing
 from agent.station.tariffs import Tariffs
 from agent.station.till import MONEY_EFFECTS
 from agent.station.timers import Timers
+from agent.station.wishes import Wishes
 from agent.tariff import Tariff
 from agent.trust import known_keys
 
@@ -194,6 +195,7 @@ class Station:
             await self._remember_card(session)
         self.keeper.watch(self.timers.watch)
         self.keeper.watch(self._changed)
+        self.keeper.watch(Wishes(self.keeper, self._start).watch)
         for session in sessions:
             point = self.parts.points.get(session.evse or "")
             if energy_allowed(session.state) and point is not None:

@@ -23,6 +23,7 @@ MATRIX: dict[str, dict[str, str]] = {
         "bound": "authorizing",
         "plugged": "authorizing",
         "unplugged": "authorizing",
+        "cancelled": "authorizing",
     },
     "approved": {
         "held": "held beginning releasing",
@@ -33,6 +34,7 @@ MATRIX: dict[str, dict[str, str]] = {
         "bound": "approved",
         "plugged": "approved",
         "unplugged": "approved",
+        "cancelled": "approved",
     },
     "hold_unclear": {
         "hold_found": "held releasing",
@@ -41,6 +43,7 @@ MATRIX: dict[str, dict[str, str]] = {
         "bound": "hold_unclear",
         "plugged": "hold_unclear",
         "unplugged": "hold_unclear",
+        "cancelled": "hold_unclear",
         "restarted": "hold_unclear",
     },
     "held": {
@@ -290,6 +293,13 @@ GUARDED: list[tuple[S, E, dict[str, Any], dict[str, Any], str]] = [
     (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": 1}, "held"),
     (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": None}, "releasing"),
     (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": 0}, "releasing"),
+    # A wish to cancel is remembered once, and nothing begins with it.
+    (S.AUTHORIZING, E.CANCELLED, {"cancel_wish": "local"}, {}, ""),
+    (S.APPROVED, E.CANCELLED, {"cancel_wish": "local"}, {}, ""),
+    (S.HOLD_UNCLEAR, E.CANCELLED, {"cancel_wish": "local"}, {}, ""),
+    (S.BEGINNING, E.BEGAN, {"cancel_wish": "local"}, {}, ""),
+    (S.BEGINNING, E.CANCELLED, {"cancel_wish": "local"}, {}, "releasing"),
+    (S.HELD, E.CANCELLED, {"cancel_wish": "local"}, {}, "releasing"),
     # Less than was asked for: the new limit, or nothing.
     (S.APPROVED, E.HELD, {"held_minor": 4999}, {}, "beginning"),
     (S.APPROVED, E.HELD, {"held_minor": 4999, "accept_partial": False}, {}, "releasing"),
