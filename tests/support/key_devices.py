@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import shutil
 import signal
 import socket
@@ -25,13 +26,19 @@ START_S, STOP_S = 10.0, 5.0
 PORT_TRIES = 5
 
 
-def library(extra: str) -> None:
-    """Make the library of an extra importable, from the environment that ./dev keeps for it. Skips."""
-    name = {"pkcs11": "pkcs11", "tpm": "tpm2_pytss"}[extra]
+def site_packages(extra: str) -> list[Path]:
+    """Where ./dev keeps the library of an extra; nowhere when it could not be built."""
     spec = environment.pkcs11_spec() if extra == "pkcs11" else environment.tpm_spec()
-    if importlib.util.find_spec(name) is None and environment.is_complete(spec):
-        for folder in spec.path.glob("lib/python3*/site-packages"):
-            sys.path.append(str(folder))  # last: what both have comes from the tests' own
+    complete = environment.is_complete(spec)
+    return list(spec.path.glob("lib/python3*/site-packages")) if complete else []
+
+
+def library(extra: str) -> None:
+    """Make the library of an extra importable. Skips."""
+    name = {"pkcs11": "pkcs11", "tpm": "tpm2_pytss"}[extra]
+    if importlib.util.find_spec(name) is None:
+        # Last: what both environments have comes from the tests' own.
+        sys.path += map(str, site_packages(extra))
         importlib.invalidate_caches()
     if importlib.util.find_spec(name) is None:
         if extra == "tpm":
