@@ -209,7 +209,6 @@ def never_held(s: Session, e: Event) -> Session:
     return replace(s, outcome="not_held", held_minor=0, why=e.text("why"))
 
 
-def cancelled(s: Session, e: Event) -> Session:
 def is_unwished(s: Session, _: Event) -> bool:
     """Nobody has asked so far that it be cancelled."""
     return not s.cancel_wish
@@ -220,6 +219,7 @@ def cancel_wished(s: Session, e: Event) -> Session:
     return replace(s, cancel_wish=e.text("why"))
 
 
+def cancelled(s: Session, e: Event) -> Session:
     return replace(s, why=e.text("why", e.name), outcome="")
 
 

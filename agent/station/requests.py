@@ -13,8 +13,8 @@ from agent.station import aside, by_hand, queries
 from agent.station.control import ControlRefused, Handler
 from agent.station.desk import NOT_YET
 from agent.station.terminal_requests import TerminalRequests
-
 from agent.station.wishes import PENDING
+
 # A signature and a commit; a worn card takes seconds.
 RECORD_LOOKS, RECORD_LOOK_S = 60, 0.05
 # A slow host, and the questions after a dialogue that broke.
