@@ -192,7 +192,7 @@ def test_a_model_without_a_known_line_wants_to_be_told(voltill: Voltill, state: 
 def test_a_model_file_of_ones_own_and_what_is_wrong_with_it(
     voltill: Voltill, tmp_path: Path, state: Path
 ) -> None:
-    text = (catalogue.SHIPPED / f"{EM340}.yaml").read_text().replace(f"id: {EM340}", "id: acme")
+    text = (catalogue.OWN / f"{EM340}.yaml").read_text().replace(f"id: {EM340}", "id: acme")
     own = tmp_path / "acme.yaml"
     own.write_text(text)
     with meter_thread(tmp_path, "--model", EM340) as meter:
