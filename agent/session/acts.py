@@ -113,9 +113,10 @@ def foreign_and_recorded(s: Session, e: Event) -> bool:
 
 
 def may_free(s: Session, e: Event) -> bool:
-    """The terminal said no for good, or was never told: freeing the hold takes nothing twice."""
-    listed = s.outcome in ("away", "failed", "refused") and is_recorded(s, e)
-    return listed and bool(s.hold) and bool(s.held_minor) and not s.freed
+    """The terminal said no for good, or was never told, or it is nobody's here: freeing the hold takes
+    nothing twice."""
+    ours = s.outcome in ("away", "failed", "refused") and bool(s.held_minor)
+    return (ours or is_foreign(s, e)) and is_recorded(s, e) and bool(s.hold) and not s.freed
 
 
 def is_freeing(s: Session, _: Event) -> bool:

@@ -51,7 +51,9 @@ class E(StrEnum):
     RAISE_UNCLEAR = "raise_unclear"  # why
     RAISE_FOUND = "raise_found"  # total_minor, result: by asking
     RAISE_ABSENT = "raise_absent"  # why: the hold stands as it was
-    FOREIGN = "foreign"  # terminal, terminal_id?, currency, hold: a hold that no session explains
+    # terminal, terminal_id?, currency, hold: a hold that no session explains. With held_minor?, why: one
+    # that a person left open who took its session off the list, and that is to be freed now
+    FOREIGN = "foreign"
     LIMITED = "limited"  # by (driver, back_end), max_cost_minor?, max_energy_wh?, max_time_s?
     AWAY = "away"  # why: another terminal is connected than the one that has the hold
     FREE = "free"  # who: a technician orders the hold to be freed; it is never charged afterwards

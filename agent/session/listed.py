@@ -9,6 +9,19 @@ from agent.session.acts import evidence, outcome_of
 from agent.session.events import Event
 from agent.session.session import Session
 
+# The hold may still be open: nothing that is known says how it ended.
+MAYBE_OPEN = ("", "refused", "failed", "unknown", "away", "foreign")
+
+
+def may_be_open(s: Session) -> bool:
+    """Whether the terminal may list the hold of a session that is listed."""
+    return bool(s.hold) and not s.freed and s.outcome in MAYBE_OPEN
+
+
+def left_open(s: Session) -> bool:
+    """A person took it off the list, and its hold may still be open."""
+    return bool(s.closed_as) and (may_be_open(s) or bool(s.aside and s.hold))
+
 
 def foreign(s: Session, e: Event) -> Session:
     terminal_id = e.data.get("terminal_id")
@@ -19,8 +32,9 @@ def foreign(s: Session, e: Event) -> Session:
         terminal_id=None if terminal_id is None else str(terminal_id),
         currency=e.text("currency"),
         hold=e.mapping("hold"),
+        held_minor=e.optional_int("held_minor"),
         outcome="foreign",
-        why="no session of this station explains this hold",
+        why=e.text("why", "no session of this station explains this hold"),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from agent.ledger import EventRow, Head, Ledger, RecordRow, SessionRow
 from agent.session import FINAL, TABLE_VERSION, E, Event, S, Session, step
 from agent.session.records import iso_utc, settlement_record
+from agent.station import left_open
 from agent.station.keeper import hold_of, readable, refold
 from agent.station.tariffs import KEY, can_be_priced, kept_names
 from agent.trust.chain import Sealed, seal
@@ -111,6 +112,7 @@ def draft(ledger: Ledger, session_id: str, word: Mapping[str, Any], now: Stamp) 
 def store(ledger: Ledger, made: Draft, sealed: Sealed) -> Session:
     """Event and record in one commit. Raises LedgerError."""
     row, event, after = made.row, made.event, made.after
+    left_open.note(ledger, row.id)
     ledger.append(
         EventRow(
             row.id,

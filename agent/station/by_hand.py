@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from agent.ledger import EventRow, Ledger, RecordRow
 from agent.session import FINAL, TABLE_VERSION, E, Event, S, Session, step
+from agent.session import listed
 from agent.session.records import settlement_record
-from agent.station import aside
+from agent.station import aside, left_open
 from agent.station.queries import session_of
 from agent.trust import card_like
 from agent.trust.chain import seal
@@ -70,6 +71,8 @@ def close(
         )
     session, rows = known
     may_close(session)
+    if listed.may_be_open(session):
+        left_open.note(ledger, session_id)
     session = _append(ledger, session, len(rows), Event(E.CLOSED_BY_HAND, now, event_data), None)
     head = ledger.head()
     sealed = seal(

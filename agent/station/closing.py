@@ -215,8 +215,10 @@ class Closing:
 
     async def _close(self, beat: Callable[[], None]) -> None:
         cancels = self._eod_holds is EodHolds.CANCELS
-        listed = [s for s in self._here() if s.state is S.UNRESOLVED and s.outcome != "foreign"]
-        leaving = {r for s in listed if isinstance(r := s.hold.get("receipt"), int)}
+        over = [s for s in self._here() if s.state is S.UNRESOLVED]
+        over += self._keeper.left.at(self.id, self._terminal_id)
+        ours = [s for s in over if s.outcome != "foreign"]
+        leaving = {r for s in ours if isinstance(r := s.hold.get("receipt"), int)}
         try:
             work = self._day.order(
                 self._terminal, self._here(), leaving=frozenset(leaving if cancels else ())

@@ -31,6 +31,7 @@ from agent.session.ask import Ref, ref_key
 from agent.session.raises import owed_besides, owed_now
 from agent.session.states import OCCUPIES_EVSE
 from agent.station.clock import Clock
+from agent.station.left_open import LeftOpen
 from agent.values import Stamp
 
 Perform = Callable[[Session, Effect], None]
@@ -106,6 +107,7 @@ class Keeper:
         self.set_aside: dict[str, str] = {}
         self._aside: dict[str, Session] = {}  # as far as they can be read
         self._aside_refs: dict[str, frozenset[Ref]] = {}
+        self.left = LeftOpen(ledger)
         # Charged when the agent went away, and not yet looked at: only a restart accounts for the outage.
         self._unlooked: set[str] = set()
         # Sessions whose first event is not stored yet: (connector, terminal). Nobody else begins on these.
@@ -152,6 +154,7 @@ class Keeper:
             closed = None if row.open else refold(row.id, await self._ledger.events(row.id))
             if closed is not None:
                 self._closed.append(closed)
+        await self.left.load(self._closed, refold)
         return list(self.sessions.values())
 
     def _put_aside(self, row: SessionRow, events: Sequence[EventRow]) -> None:
@@ -180,6 +183,7 @@ class Keeper:
         self.set_aside.pop(session.id, None)
         self._aside.pop(session.id, None)
         self._closed.append(session)
+        self.left.take(session)
         self._log(
             "session_closed_by_hand",
             level="warning",
@@ -352,6 +356,7 @@ class Keeper:
     def _remember(self, session: Session) -> None:
         if session.state in FINAL:
             self._closed.append(session)
+            self.left.take(session)
             self.sessions.pop(session.id, None)
             self._counts.pop(session.id, None)
             self._stamps.pop(session.id, None)

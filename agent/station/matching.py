@@ -33,6 +33,7 @@ class Matched:
     listed: tuple[str, ...]
     foreign: tuple[int, ...]
     gone: tuple[str, ...]
+    ended: tuple[str, ...] = ()  # taken off the list before, and not at the terminal any more
 
 
 def match(terminal_id: str | None, holds: OpenHolds, sessions: Iterable[Session]) -> Matched:
@@ -53,6 +54,14 @@ def match(terminal_id: str | None, holds: OpenHolds, sessions: Iterable[Session]
             for s in here
             if s.outcome == "foreign"
             and s.state is S.UNRESOLVED
+            and holds.complete
+            and s.hold.get("receipt") not in open_
+        ),
+        tuple(
+            s.id
+            for s in here
+            if s.state is S.CLOSED
+            and terminal_id
             and holds.complete
             and s.hold.get("receipt") not in open_
         ),
@@ -113,13 +122,12 @@ class Matching:
     def _known(self, terminal_id: str | None) -> list[Session]:
         """What can explain a hold here: also a session that was begun when this terminal had another name
         in the configuration, and what a person took off the list although it is still open."""
-        closed = [s for s in self._keeper.closed_at(self.id) if s.outcome == "foreign" or s.aside]
         open_ = [
             s
             for s in self._keeper.sessions.values()
             if s.terminal == self.id or (terminal_id and s.hold.get("terminal_id") == terminal_id)
         ]
-        return [*closed, *open_]
+        return [*self._keeper.left.at(self.id, terminal_id), *open_]
 
     async def _take_in(self, identity: TerminalIdentity, found: Matched) -> None:
         if found.adopted or found.finishing or found.listed or found.foreign:
@@ -132,6 +140,7 @@ class Matching:
                 foreign=list(found.foreign),
             )
         self._till.strange_holds = found.foreign
+        await self._keeper.left.gone(found.ended)
         for session_id in found.gone:
             why = {"why": "the terminal does not list it any more"}
             await self._keeper.tell(session_id, E.VANISHED, why)

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.session import E, Event, S, energy_allowed
+from agent.session import E, Event, S, Session, energy_allowed
 from agent.session.limits import KINDS, TAKES_LIMITS, asked, binding, changes
 from agent.session.summary import summary
 from agent.station import aside, by_hand, queries
 from agent.station.control import ControlRefused, Handler
 from agent.station.desk import NOT_YET
+from agent.station.taps import new_session_id
 from agent.station.terminal_requests import TerminalRequests
 from agent.station.wishes import PENDING
 
@@ -28,6 +29,10 @@ def _no_session(session_id: object) -> ControlRefused:
     return ControlRefused(
         f"STA-012: no session {session_id} in the ledger; see `voltill sessions list`"
     )
+
+
+def _same_hold(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return bool(a) and all(a.get(key) == b.get(key) for key in ("terminal_id", "receipt"))
 
 
 class Requests:
@@ -160,6 +165,7 @@ class Requests:
             session = keeper.sessions.get(session_id)
             if session is not None:
                 by_hand.may_close(session)
+                await keeper.left.note(session)
                 step = await keeper.tell(session_id, E.CLOSED_BY_HAND, data)
                 by_hand.must_be_taken(step.taken, step.session)
                 await self._recorded(session_id)
@@ -182,30 +188,63 @@ class Requests:
     async def free(self, request: Mapping[str, Any]) -> Any:
         """A technician's order: free the hold of a listed session. What it was for is still owed."""
         station, session_id = self._station, str(request["id"])
-        session = station.keeper.sessions.get(session_id)
+        keeper = station.keeper
+        session = keeper.sessions.get(session_id) or keeper.left.sessions.get(session_id)
         if session_id in station.keeper.set_aside:
             raise ControlRefused(
                 f"STA-045: session {session_id} is set aside, and nothing is sent for it; end its hold at"
                 " the terminal or the acquirer, then take it off the list: `voltill sessions close`"
             )
-        if session is None:
-            raise _no_session(session_id)
+        open_ = keeper.sessions.values()
+        same = [] if session is None else [s.id for s in open_ if _same_hold(s.hold, session.hold)]
+        if session is None or (session_id in keeper.left.sessions and same):
+            await keeper.left.gone([session_id])
+            found = await self.session(request)
+            same = same or [s.id for s in open_ if _same_hold(s.hold, found["hold"])]
+            seen = f"its hold is listed as session {same[0]}" if same else "its hold has ended"
+            raise ControlRefused(
+                f"STA-045: session {session_id} is {found['state']} ({found['payment']}); {seen}"
+            )
         desk = station.parts.desks.get(session.terminal)
         if desk is None or not (desk.linked or desk.trouble == NOT_YET):
             why = "it is not configured" if desk is None else desk.trouble
             raise ControlRefused(f"STA-045: terminal {session.terminal} cannot be told: {why}")
-        step = await station.keeper.tell(session_id, E.FREE, {"who": "a technician"})
+        if session_id in keeper.left.sessions:
+            session = await self._listed_again(session)
+            session_id = session.id
+        step = await keeper.tell(session_id, E.FREE, {"who": "a technician"})
         if not step.taken:
             raise ControlRefused(
                 f"STA-045: session {session_id} is {session.state} ({session.payment}); expected one that"
-                " is listed as refused, failed or away, with its hold"
+                " is listed as refused, failed, away or foreign, with its hold"
             )
         for _ in range(FREE_LOOKS):
-            now = station.keeper.sessions.get(session_id)
+            now = keeper.sessions.get(session_id)
             if now is None or now.state not in (S.RELEASING, S.RELEASE_UNCLEAR, S.SETTLED):
                 break
             await asyncio.sleep(FREE_LOOK_S)
-        return await self.session(request)
+        return await self.session({"id": session_id})
+
+    async def _listed_again(self, left: Session) -> Session:
+        """A hold that was left open when its session was closed by hand is freed as a session of its own:
+        what is closed stays closed."""
+        keeper = self._station.keeper
+        data = {
+            "terminal": left.terminal,
+            "terminal_id": left.hold.get("terminal_id"),
+            "currency": left.currency,
+            "hold": dict(left.hold),
+            "held_minor": left.held_minor,
+            "why": f"left open when session {left.id} was closed by hand",
+        }
+        again = (await keeper.tell(new_session_id(), E.FOREIGN, data)).session
+        await keeper.left.gone([left.id])
+        for _ in range(RECORD_LOOKS):
+            now = keeper.sessions.get(again.id)
+            if now is None or now.settlement_seq is not None:
+                break
+            await asyncio.sleep(RECORD_LOOK_S)
+        return again
 
     async def _recorded(self, session_id: str) -> None:
         """Its record takes a moment; one that takes longer is made after a restart at the latest."""

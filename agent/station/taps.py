@@ -103,7 +103,12 @@ class Taps:
             return False
         terminal_id = None if till.identity is None else till.identity.terminal_id
         here = self._keeper.at_terminal(till.id)
-        return holds_open(here, till.strange_holds, terminal_id) >= most
+        left = [
+            s
+            for s in self._keeper.left.at(till.id, terminal_id)
+            if not made_elsewhere(s, terminal_id)
+        ]
+        return holds_open(here, till.strange_holds, terminal_id) + len(left) >= most
 
     def served(self) -> None:
         """What the last tap began is done."""

@@ -300,7 +300,7 @@ class Till:
             for s in keeper.may_hold_at(self.id, here)
             if s.id != session.id and s.outcome in (*MAYBE_OPEN, "foreign")
         ]
-        by_hand = [s for s in keeper.closed_at(self.id) if s.closed_as or s.outcome == "foreign"]
+        by_hand = keeper.left.at(self.id, here)
         return Answer(
             here,
             open_holds.receipts,

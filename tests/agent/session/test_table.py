@@ -399,11 +399,11 @@ GUARDED: list[tuple[S, E, dict[str, Any], dict[str, Any], str]] = [
     # A technician frees what the terminal refused or was never told; it is never charged afterwards.
     *(
         (S.UNRESOLVED, E.FREE, {"outcome": o, "settlement_seq": 9}, {}, "releasing")
-        for o in ("away", "failed", "refused")
+        for o in ("away", "failed", "refused", "foreign")
     ),
     *(
         (S.UNRESOLVED, E.FREE, {"outcome": o, "settlement_seq": 9}, {}, "")
-        for o in ("unknown", "captured", "foreign")
+        for o in ("unknown", "captured")
     ),
     (S.UNRESOLVED, E.FREE, {"outcome": "away", "settlement_seq": None}, {}, ""),
     (S.UNRESOLVED, E.FREE, {"outcome": "away", "settlement_seq": 9, "freed": True}, {}, ""),

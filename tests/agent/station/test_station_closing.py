@@ -225,8 +225,8 @@ def test_what_cannot_be_told_is_listed_and_goes_on_when_it_can(make: Make, kind:
     w = make(terminal_more="end_of_day: {drain_min: 1}")
     w.terminal.eod_open_holds = kind
     w.terminal.script["capture"].append("lost")
-    w.terminal.script["last_result"].extend(["lost"] * 100)
     charge(w)
+    w.terminal.script["last_result"].extend(["lost"] * 100)
     w.terminal.eod_due = True
     listed = w.until_state(S.UNRESOLVED, within_s=20 * MINUTE_S)
     assert listed.outcome == "unknown" and w.terminal.count("end_of_day") == 0

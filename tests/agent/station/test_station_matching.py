@@ -13,6 +13,7 @@ from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_e
 
 from agent.ports import Evidence, HoldRef, LastResult, OpenHolds
 from agent.session import E, S, Session
+from agent.station import keeper
 from agent.station.control import ControlRefused
 from agent.station.matching import match
 from agent.values import Money
@@ -394,8 +395,117 @@ def test_a_running_session_is_not_freed(make: Make) -> None:
         w.request("free", id=session.id)
     w.terminal.tap(CARD)
     w.until_state(S.CLOSED)
-    with pytest.raises(ControlRefused, match="STA-012"):
+    with pytest.raises(ControlRefused, match=r"STA-045: .* is closed \(captured\)"):
         w.request("free", id=session.id)
+    with pytest.raises(ControlRefused, match="STA-012"):
+        w.request("free", id="NOBODY")
+
+
+# --- closed by hand while the hold is open -----------------------------------------------------------
+
+
+def left_open(w: World) -> Session:
+    """Its capture is refused, its cost is paid in another way."""
+    w.terminal.script["capture"].append("declined")
+    charge(w)
+    w.terminal.tap(CARD)
+    listed = w.until_state(S.UNRESOLVED)
+    w.plant.unplug()
+    w.run(10)
+    w.request("close", id=listed.id, how="paid", note="by transfer")
+    assert w.terminal.open_holds()
+    return listed
+
+
+@pytest.mark.parametrize("way", ["kill", "relink", "rename"])
+def test_a_hold_that_was_left_open_stays_explained(make: Make, way: str) -> None:
+    w = make()
+    left_open(w)
+    if way == "relink":
+        relink(w)
+    else:
+        w.kill()
+        if way == "rename":
+            path = w.folder / "station.yaml"
+            path.write_text(path.read_text().replace("id: t1", "id: t2"))
+            w.terminals["t2"] = w.terminals["t1"]
+        w.start()
+        w.run(30)
+    assert len(w.sessions()) == 1 and w.request("status")["open"] == []
+
+
+def test_however_many_sessions_have_ended_since(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "CLOSED_KEPT", 2)
+    w = make(start=False)
+    strange(w)
+    w.start()
+    w.run(5)
+    w.request("close", id=foreign(w)[0].id, how="written_off", note="of the shop next door")
+    for _ in range(3):
+        charge(w)
+        w.terminal.tap(CARD)
+        w.until_state(S.CLOSED)
+        w.plant.unplug()
+        w.run(10)
+    w.kill()
+    w.start()
+    w.run(20)
+    assert len(foreign(w)) == 1
+    w.terminal.holds[0].open = False
+    relink(w)
+    strange(w)  # the number is used again, by somebody
+    relink(w)
+    assert [s.state for s in foreign(w)] == [S.CLOSED, S.UNRESOLVED]
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+def test_what_was_left_open_is_freed_by_order_as_a_session_of_its_own(
+    make: Make, restart: bool
+) -> None:
+    w = make(terminal_more="end_of_day: {drain_min: 5}")
+    closed = left_open(w)
+    if restart:
+        w.kill()
+        w.start()
+        w.run(10)
+    w.terminal.eod_due = True
+    w.run(600)
+    assert w.terminal.count("end_of_day") == 0, "a hold is open"
+    w.terminal.script["release"].append("declined")
+    found = w.request("free", id=closed.id)
+    assert (found["payment"], found["released_minor"]) == ("foreign", 0)
+    with pytest.raises(ControlRefused, match=f"STA-045: .* listed as session {found['id']}"):
+        w.request("free", id=closed.id)
+    found = w.request("free", id=found["id"])
+    assert (found["state"], found["payment"], found["released_minor"]) == (
+        *("closed", "cancelled"),
+        5000,
+    )
+    assert len(w.sessions()) == 2 and found["id"] == w.session().id != closed.id
+    assert closed.id in found["events"][0]["data"]["why"]
+    assert w.terminal.count("release") == 1 and not w.terminal.open_holds()
+    kinds = [kind for kind, owner in w.records() if owner == found["id"]]
+    assert kinds == ["settlement"] * 3, "listed, refused, freed"
+    w.until(lambda: w.terminal.count("end_of_day") == 1, within_s=4000)
+    for _ in range(2):
+        with pytest.raises(ControlRefused, match=r"STA-045: .* its hold has ended"):
+            w.request("free", id=closed.id)
+        w.kill()
+        w.start()
+        w.run(10)
+    assert w.session().id == found["id"], "nothing new is listed"
+
+
+def test_a_hold_of_nobody_is_freed_by_order(make: Make) -> None:
+    w = make(start=False)
+    strange(w)
+    w.start()
+    w.run(5)
+    found = w.request("free", id=foreign(w)[0].id)
+    assert (found["state"], found["payment"]) == ("closed", "cancelled")
+    assert w.terminal.count("release") == 1 and not w.terminal.open_holds()
 
 
 # --- pure -------------------------------------------------------------------------------------------
