@@ -4,8 +4,7 @@ Through the service, or on the ledger itself while none runs."""
 from __future__ import annotations
 
 from agent.ledger import EventRow, Ledger, RecordRow
-from agent.session import FINAL, TABLE_VERSION, E, Event, S, Session, step
-from agent.session import listed
+from agent.session import FINAL, TABLE_VERSION, E, Event, S, Session, listed, step
 from agent.session.records import settlement_record
 from agent.station import aside, left_open
 from agent.station.queries import session_of
