@@ -144,7 +144,12 @@ class Signing:
         late = threading.Event()
 
         def opened() -> Signer:
-            signer = self._source.open()
+            try:
+                signer = self._source.open()
+            except (RuntimeError, OSError, TypeError, ValueError) as error:
+                # A library that meets a broken device says so in many ways; none may end the station.
+                remedy = "check the device and its connection; it is tried again"
+                raise KeyAway("KEY-027", f"{self._source.name}: {error!r}", remedy) from error
             try:
                 signer.sign(PROBE)
             except BaseException:

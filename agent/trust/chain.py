@@ -59,7 +59,8 @@ def seal(
     body: Mapping[str, object],
 ) -> Sealed:
     """Sign record `seq` of `chain`, whose predecessor has the hash `prev` (GENESIS for the first).
-    The same input gives the same text, so a record signed again after a crash is the same record.
+    With a key file the same input gives the same text; a token or a TPM signs it anew, so only the text that
+    was stored is the record.
     Raises plain.NotPlain when `body` holds a float or something like a card number."""
     if type not in RECORD_TYPES:
         raise ValueError(f"record type {type!r}; expected one of {', '.join(RECORD_TYPES)}")

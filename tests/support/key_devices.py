@@ -141,17 +141,20 @@ class SoftTpm:
         where = ["bindaddr=127.0.0.1", "disconnect"]
         server = ",".join(["type=tcp", f"port={self.port}", *where])
         control = f"type=tcp,port={self.port + 1},bindaddr=127.0.0.1"
+        # Written after both ports were bound: whoever answers there is this one and no other worker's.
+        pid = self._folder / "pid"
+        pid.unlink(missing_ok=True)
         self.process = subprocess.Popen(
             [self._program, "socket", "--tpm2", "--tpmstate", f"dir={self._folder}",
-             "--server", server, "--ctrl", control, "--flags", "not-need-init,startup-clear"],
+             "--server", server, "--ctrl", control, "--flags", "not-need-init,startup-clear",
+             "--pid", f"file={pid}"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self.process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port + 1)) == 0:
-                    return True
+            if pid.exists() and pid.read_text().strip() == str(self.process.pid):
+                return True
             time.sleep(0.01)
         self.stop()
         return False

@@ -10,6 +10,7 @@ import pytest
 from support.key_devices import PIN, TOKEN, SoftToken, SoftTpm
 from support.past_station import Answer
 
+from agent.cli import status
 from agent.trust.keys import PublicKey
 
 Voltill = Callable[..., Answer]
@@ -84,6 +85,14 @@ def test_a_person_gives_the_pin_that_the_service_holds_back(voltill: Voltill, st
     assert len(stand.token.logins) == given
     stand.pin(PIN)
     assert voltill("keys", "show", "--config", stand.config, "--pin-again").code == 0
+
+
+def test_the_status_names_a_key_that_is_away(capsys: pytest.CaptureFixture[str]) -> None:
+    status._print_key({"record_key": {"trouble": "KEY-022: the token is not there; plug it in"}})
+    assert "record key: KEY-022: the token is not there" in capsys.readouterr().out
+    for nothing in ({}, {"record_key": {"trouble": ""}}):  # stopped, and well
+        status._print_key(nothing)
+    assert capsys.readouterr().out == ""
 
 
 def test_without_a_file_and_without_a_configuration(voltill: Voltill, tmp_path: Path) -> None:

@@ -214,6 +214,24 @@ def test_a_person_is_not_kept_waiting_for_a_token(make: Make, device: Device) ->
         w.request("close", id="X", how="written_off", note="gone")
 
 
+@pytest.mark.parametrize("error", [RuntimeError("broken"), OSError("gone"), TypeError("odd")])
+def test_whatever_a_library_raises_does_not_end_the_station(
+    make: Make, device: Device, error: Exception
+) -> None:
+    real = device.open
+
+    def broken(*, by_person: bool = False) -> None:
+        raise error
+
+    device.open = broken  # type: ignore[assignment,method-assign]
+    w = make()
+    w.run(65)
+    assert [e["id"] for e in w.logged("record_key_lost")] == ["KEY-027"]
+    device.open = real  # type: ignore[method-assign]
+    w.run(65)
+    assert w.agent.signing.trouble == ""
+
+
 # --- another key --------------------------------------------------------------------------------------
 
 
