@@ -8,6 +8,7 @@ from agent.session.ask import ref_key
 from agent.session.events import Event
 from agent.session.raises import after_restart
 from agent.session.session import Json, Session, accounted
+from agent.session.states import S
 from agent.values import Stamp
 
 
@@ -17,6 +18,13 @@ def nothing(s: Session, _: Event) -> Session:
 
 # Not known, or never sent: it can still end at the terminal that has the hold.
 OPEN_ENDED = ("unknown", "away")
+
+
+def worth_asking(s: Session) -> bool:
+    """It is listed, and the terminal may tell how it ended: not what a technician's order has freed, nor
+    what it left as it was."""
+    ordered = s.freed or (s.freeing and s.outcome != "unknown")
+    return s.state is S.UNRESOLVED and s.outcome in OPEN_ENDED and not ordered
 
 
 # --- guards ---------------------------------------------------------------------------------------
@@ -95,6 +103,11 @@ def unknown_capture(s: Session, _: Event) -> bool:
 def unknown_release(s: Session, _: Event) -> bool:
     """It is a release whose outcome stayed unknown."""
     return s.outcome in OPEN_ENDED and s.to_capture_minor == 0
+
+
+def unknown_freeing(s: Session, e: Event) -> bool:
+    """A technician ordered the hold to be freed, and how that ended stayed unknown."""
+    return s.outcome == "unknown" and freed_and_owed(s, e)
 
 
 def doubted_hold(s: Session, _: Event) -> bool:

@@ -68,8 +68,8 @@ def question_of(session: Session) -> Effect:
     """What is asked of an outcome that nobody knows."""
     if session.hold_doubted:
         return Effect.ASK_HOLD
-    charge = Effect.ASK_CAPTURE if session.to_capture_minor else Effect.ASK_RELEASE
-    return owed_now(session) or charge
+    charges = session.to_capture_minor and not session.freeing
+    return owed_now(session) or (Effect.ASK_CAPTURE if charges else Effect.ASK_RELEASE)
 
 
 def may_be_nameless(session: Session) -> bool:

@@ -176,6 +176,8 @@ SETTLEMENT: tuple[Row, ...] = (
     Row(E.HOLD_ABSENT, S.UNRESOLVED, S.SETTLED, acts.hold_absent_late, acts.doubted_hold),
     Row(E.STILL_OPEN, S.UNRESOLVED, S.CAPTURING, acts.again, acts.unknown_capture),
     Row(E.STILL_OPEN, S.UNRESOLVED, S.RELEASING, acts.again, acts.unknown_release),
+    Row(E.STILL_OPEN, S.UNRESOLVED, S.RELEASING, acts.again, acts.unknown_freeing),
+    Row(E.CONFIRMED, S.UNRESOLVED, S.UNRESOLVED, listed.freed, acts.unknown_freeing),
     Row(E.CONFIRMED, S.UNRESOLVED, S.SETTLED, acts.captured, acts.unknown_capture),
     Row(E.CONFIRMED, S.UNRESOLVED, S.SETTLED, acts.released, acts.unknown_release),
 )
@@ -311,7 +313,9 @@ def step(session: Session, event: Event) -> Step:
         taken = False
     if not taken:
         return Step(session, False, None)
-    entered = cell.state is not session.state
+    # What stays listed, but with another outcome, is entered anew: it owes a record of that.
+    renewed = session.settlement_seq is not None and cell.session.settlement_seq is None
+    entered = cell.state is not session.state or renewed
     after = replace(
         cell.session,
         state=cell.state,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from agent.ports import OpenHolds, Terminal, TerminalIdentity
 from agent.session import E, Effect, S, Session
-from agent.session.acts import OPEN_ENDED
+from agent.session.acts import worth_asking
 from agent.session.ask import may_be_nameless, question_of
 from agent.session.states import OCCUPIES_EVSE
 from agent.station.context import Context
@@ -187,5 +187,4 @@ class Matching:
 
 
 def _may_go_on(session: Session) -> bool:
-    known = bool(session.hold) or may_be_nameless(session)
-    return session.state is S.UNRESOLVED and session.outcome in OPEN_ENDED and known
+    return worth_asking(session) and (bool(session.hold) or may_be_nameless(session))

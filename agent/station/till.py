@@ -28,7 +28,7 @@ from agent.ports import (
     Verdict,
 )
 from agent.session import OWED, E, Effect, S, Session
-from agent.session.acts import OPEN_ENDED
+from agent.session.acts import worth_asking
 from agent.session.ask import (
     Answer,
     Judgement,
@@ -71,7 +71,7 @@ def owes(session: Session, effect: Effect) -> bool:
     if owed_now(session) is effect:
         return True
     if session.state is S.UNRESOLVED:
-        return session.outcome in OPEN_ENDED and effect is question_of(session)
+        return worth_asking(session) and effect is question_of(session)
     return OWED.get(session.state) is effect
 
 

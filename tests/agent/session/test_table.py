@@ -149,7 +149,7 @@ MATRIX: dict[str, dict[str, str]] = {
         "hold_found": "releasing",
         "hold_absent": "settled",
         "still_open": "capturing releasing",
-        "confirmed": "settled",
+        "confirmed": "settled unresolved",
         "raise_found": "capturing",
         "raise_absent": "capturing",
         "vanished": "settled",
@@ -226,6 +226,7 @@ SESSION_VARIANTS: tuple[dict[str, Any], ...] = (
     {"outcome": "failed", "settlement_seq": 9, "held_minor": 5000, "hold": HOLD},
     {"freeing": "away", "cost_minor": 480, "held_minor": 5000},
     {"freeing": "away", "cost_minor": 0, "held_minor": 5000},
+    {"freeing": "refused", "outcome": "unknown", "cost_minor": 480, "settlement_seq": 9},
     {"accept_partial": False, "held_minor": 4999},
     {"cost_minor": 480, "held_minor": 5000, "least_capture_minor": 481},
     *({"raising": word} for word in ("", "ordered", "approved", "unclear", "lost")),
@@ -268,7 +269,8 @@ def test_every_state_against_every_event(state: S, event: E) -> None:
             continue
         after = result.session
         seen.add(str(after.state))
-        entered = after.state is not state
+        renewed = session.settlement_seq is not None and after.settlement_seq is None
+        entered = after.state is not state or renewed  # the list, with another outcome
         assert result.owed == (ORDERS.get(after.state) if entered else None)
         assert after.entered == (told.stamp if entered else session.entered)
     assert seen == expected
@@ -408,6 +410,8 @@ GUARDED: list[tuple[S, E, dict[str, Any], dict[str, Any], str]] = [
     (S.UNRESOLVED, E.FREE, {"outcome": "away", "settlement_seq": None}, {}, ""),
     (S.UNRESOLVED, E.FREE, {"outcome": "away", "settlement_seq": 9, "freed": True}, {}, ""),
     (S.UNRESOLVED, E.STILL_OPEN, {"outcome": "away", "freeing": "away"}, {}, ""),
+    (S.UNRESOLVED, E.STILL_OPEN, {"outcome": "unknown", "freeing": "away"}, {}, "releasing"),
+    (S.UNRESOLVED, E.CONFIRMED, {"outcome": "unknown", "freeing": "away"}, {}, "unresolved"),
     (S.RELEASING, E.SETTLED, {"freeing": "away", "cost_minor": 480}, {}, "unresolved"),
     (S.RELEASING, E.SETTLED, {"freeing": "away", "cost_minor": 0}, {}, "settled"),
     (S.RELEASING, E.NOT_SENT, {"freeing": "away"}, {}, "unresolved"),

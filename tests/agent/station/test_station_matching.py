@@ -377,6 +377,44 @@ def test_killed_while_it_is_freed(make: Make, point: str) -> None:
     assert "capture" not in w.terminal.commands
 
 
+@pytest.mark.parametrize("done", [False, True], ids=["not_executed", "executed"])
+@pytest.mark.parametrize("hours", [0, 2])
+def test_an_order_that_broke_ends_when_the_old_terminal_is_back(
+    make: Make, done: bool, hours: int
+) -> None:
+    """A refused capture, freed by order; the dialogue breaks and the terminal is exchanged before it could
+    be asked. The old one knows; nothing is charged, and what was delivered is still owed."""
+    w = make()
+    w.terminal.script["capture"].append("declined")
+    charge(w)
+    w.terminal.tap(CARD)
+    listed = w.until_state(S.UNRESOLVED)
+    w.run(5)
+    w.terminal.script["release"].append("lost_done" if done else "lost")
+    w.loop.create_task(w.agent.keeper.tell(listed.id, E.FREE))  # type: ignore[union-attr]
+    w.until_state(S.RELEASE_UNCLEAR)
+    last = w.terminal.last
+    replace_terminal(w, OTHER_TID)
+    assert w.until_state(S.UNRESOLVED).outcome == "unknown"
+    w.run(hours * 3600)
+    w.terminal.online = False
+    w.run(90)
+    w.terminal.terminal_id, w.terminal.last, w.terminal.online = TID, last, True
+    w.until(lambda: w.session().freed)
+    w.run(30)
+    found = w.session()
+    assert (found.state, found.outcome, found.owed_minor) == (
+        S.UNRESOLVED,
+        "refused",
+        listed.cost_minor,
+    )
+    assert w.terminal.amounts("release") == [0] and not w.terminal.open_holds()
+    assert w.terminal.commands.count("capture") == 1 and not w.logged("event_refused")
+    assert w.terminal.commands.count("release") == (1 if done else 2)
+    assert [kind for kind, _ in w.records()] == ["session"] + ["settlement"] * 3
+    assert w.request("close", id=listed.id, how="paid", note="by transfer")["closed_minor"]
+
+
 def test_a_hold_of_the_same_terminal_is_freed_there(make: Make) -> None:
     w = make()
     w.terminal.script["capture"].append("declined")
