@@ -179,10 +179,11 @@ class AsyncLedger:
         refused: Sequence[tuple[int, str]] = (),
         *,
         asked_ms: int = 0,
+        now_ms: int | None = None,
     ) -> AckResult:
         return await self._call(
             lambda: self._ledger.apply_ack(
-                chain, through_seq, hash, holes, refused, asked_ms=asked_ms
+                chain, through_seq, hash, holes, refused, asked_ms=asked_ms, now_ms=now_ms
             )
         )
 

@@ -218,20 +218,28 @@ class Ledger(Reading):
         refused: Sequence[tuple[int, str]] = (),
         *,
         asked_ms: int = 0,
+        now_ms: int | None = None,
     ) -> AckResult:
         """Mark what a verified ack covers. `hash` must be ours at `through_seq`, else it is a fork:
         recorded, nothing marked. `holes` (any number we have, acked before or not) become unacked
         again, `refused` (seq, code) are parked. `asked_ms`: the time in the ack, which keeps an older
-        ack that arrives late from cancelling a newer request."""
+        ack that arrives late from cancelling a newer request. `now_ms`: ours, where our clock is set; an
+        ack from further ahead than a day counts as told when it came."""
+        latest_ms, told_ms = None, asked_ms
+        if now_ms is not None:
+            latest_ms = now_ms + outbox.AHEAD_MOST_MS
+            told_ms = asked_ms if asked_ms <= latest_ms else now_ms
 
         def work() -> AckResult:
             found = outbox.chain_of(self._db, chain)
             if found is None:
                 return AckResult(AckOutcome.UNKNOWN_CHAIN, self._chain().acked_through)
-            done = outbox.apply(self._db, found, through_seq, hash, holes, refused, asked_ms)
+            done = outbox.apply(self._db, found, through_seq, hash, holes, refused, told_ms)
             if done.outcome is AckOutcome.APPLIED:
-                self._acked_ms = max(self._acked_ms, asked_ms)
-                retention.note_ack(self._db, found, min(through_seq, found.head_seq), asked_ms)
+                newest_ms = max(self._acked_ms, told_ms)
+                self._acked_ms = newest_ms if latest_ms is None else min(newest_ms, latest_ms)
+                through = min(through_seq, found.head_seq)
+                retention.note_ack(self._db, found, through, asked_ms, latest_ms)
             return done
 
         return self._in_room(work)

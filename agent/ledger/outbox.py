@@ -17,6 +17,9 @@ from agent.ledger.schema import RECORDS_PER_CHAIN
 from agent.trust.chain import GENESIS
 from agent.values import Quality, Stamp
 
+# A back end's clock is not believed to be further ahead of ours, nor an ack to come later than that.
+AHEAD_MOST_MS = 86_400_000
+
 _COLUMNS = """
 SELECT c.id, r.id, r.type, s.id, r.jws, r.hash
 FROM record r JOIN chain c ON c.n = r.id / :base LEFT JOIN session s ON s.n = r.session
@@ -204,25 +207,38 @@ def _acked(db: apsw.Connection, chain: Chain, through: int) -> int:
 def _clear(
     db: apsw.Connection, chain: Chain, through_seq: int, wanted: set[int], asked_ms: int
 ) -> None:
-    """Forget requests that this ack, being no older than they are, does not repeat."""
+    """Forget requests that this ack, being no older than they are, does not repeat. No ack is late by more
+    than a day: a request from further ahead was told by a clock that was wrong, and the next ack that does
+    not repeat it, either, clears it."""
+    span = (chain.base + 1, chain.base + through_seq)
+    ahead = db.execute(
+        "SELECT record FROM outstanding WHERE code IS NULL AND asked_ms > ? AND record BETWEEN ? AND ?",
+        (asked_ms + AHEAD_MOST_MS, *span),
+    ).fetchall()
     met = [
         key
         for (key,) in db.execute(
             "SELECT record FROM outstanding WHERE code IS NULL AND asked_ms <= ?"
             " AND record BETWEEN ? AND ?",
-            (asked_ms, chain.base + 1, chain.base + through_seq),
+            (asked_ms, *span),
         )
         if key - chain.base not in wanted
     ]
     db.executemany("DELETE FROM outstanding WHERE record = ?", [(key,) for key in met])
+    db.executemany(
+        "UPDATE outstanding SET asked_ms = ? WHERE record = ?",
+        [(asked_ms, key) for (key,) in ahead],
+    )
 
 
 def _mark(db: apsw.Connection, chain: Chain, seq: int, code: str | None, asked_ms: int) -> bool:
     """True when this changed what was known of record `seq`."""
     key = chain.base + seq
     known = db.execute("SELECT code, asked_ms FROM outstanding WHERE record = ?", (key,)).fetchone()
-    if known is not None and (known[1] > asked_ms or known == (code, asked_ms)):
-        return False
+    if known is not None:
+        newer = asked_ms < known[1] <= asked_ms + AHEAD_MOST_MS
+        if newer or known == (code, asked_ms):
+            return False
     db.execute(
         "INSERT INTO outstanding(record, asked_ms, code) VALUES (?, ?, ?) ON CONFLICT(record)"
         " DO UPDATE SET asked_ms = excluded.asked_ms, code = excluded.code",

@@ -24,10 +24,18 @@ BATCH = 10
 LOOK = 100
 
 
-def note_ack(db: apsw.Connection, chain: Chain, through_seq: int, time_ms: int) -> None:
-    """The back end has said at `time_ms` that it has everything through `through_seq`."""
+def note_ack(
+    db: apsw.Connection, chain: Chain, through_seq: int, time_ms: int, latest_ms: int | None = None
+) -> None:
+    """The back end has said at `time_ms` that it has everything through `through_seq`. What lies behind
+    `latest_ms` was told by a clock that is wrong: such an ack marks nothing, and such a mark does not keep
+    later ones away. It comes true, if ever, after them."""
+    if latest_ms is not None and time_ms > latest_ms:
+        return
     last = db.execute(
-        "SELECT through, time_ms FROM ack_mark WHERE chain = ? ORDER BY n DESC LIMIT 1", (chain.n,)
+        "SELECT through, time_ms FROM ack_mark WHERE chain = ? AND (? IS NULL OR time_ms <= ?)"
+        " ORDER BY n DESC LIMIT 1",
+        (chain.n, latest_ms, latest_ms),
     ).fetchone()
     if last is None or (through_seq > last[0] and time_ms - last[1] >= DAY_MS):
         db.execute(

@@ -21,7 +21,7 @@ from agent.uplink.config import UplinkConfig
 from agent.uplink.drain import Drain
 from agent.uplink.pipe import Limits, OpenPipe, Pipe, PipeDown, Will, mqtt
 from agent.uplink.trouble import Trouble
-from agent.values import Stamp
+from agent.values import Quality, Stamp
 
 Log = Callable[..., None]
 
@@ -324,8 +324,15 @@ class Uplink:
                 f"an acknowledgement counts for nothing: {refused.text}",
             )
             return
+        now = self._now()
         result = await self._ledger.apply_ack(
-            ack.chain, ack.through_seq, ack.hash, ack.holes, ack.refused, asked_ms=ack.time_ms
+            ack.chain,
+            ack.through_seq,
+            ack.hash,
+            ack.holes,
+            ack.refused,
+            asked_ms=ack.time_ms,
+            now_ms=now.utc_ms if now.quality is Quality.TRUSTED else None,
         )
         if result.outcome is AckOutcome.FORK:
             self._alarm(
