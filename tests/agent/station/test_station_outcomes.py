@@ -239,6 +239,34 @@ def test_an_end_whose_dialogue_broke(make: Make, verb: str, how: str) -> None:
     one_end_each(w)
 
 
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+def test_the_result_of_a_session_that_is_closed_confirms_no_other(
+    make: Make, restart: bool
+) -> None:
+    """Two drivers, one amount. The second one's capture was never executed, and its hold is gone; what the
+    terminal repeats is the first one's."""
+    w = make()
+    charge(w)
+    w.terminal.tap(CARD)
+    first, of_the_first = w.until_state(S.CLOSED), w.terminal.last
+    w.plant.unplug()
+    w.run(10)
+    w.terminal.script["capture"].append("lost")
+    charge(w, OTHER_CARD)
+    w.terminal.tap(OTHER_CARD)
+    w.until_state(S.CAPTURING)
+    assert w.session().to_capture_minor == first.captured_minor
+    w.until(lambda: w.terminal.commands.count("capture") == 2)
+    if restart:
+        w.kill()
+    w.terminal.holds[1].open, w.terminal.last = False, of_the_first
+    if restart:
+        w.start()
+    second = w.until_state(S.UNRESOLVED)
+    assert (second.outcome, second.captured_minor) == ("unknown", 0)
+    assert w.terminal.count("capture") == 1
+
+
 def test_not_executed_is_tried_again_on_the_schedule(make: Make) -> None:
     w = make()
     w.terminal.script["capture"].extend(["not_sent"] * 6)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
 
 from agent.session import S
+from agent.values import Reading
 
 Make = Callable[..., World]
 
@@ -296,6 +298,32 @@ def test_a_meter_that_comes_back_bills_what_it_counted_meanwhile(make: Make) -> 
     w.plant.meter_answers = True
     done = w.until_state(S.CLOSED)
     assert done.end_quality == "confirmed" and done.energy_wh == w.plant.delivered_wh
+
+
+@pytest.mark.parametrize("state", [S.BEGINNING, S.ENDING])
+def test_a_register_that_still_moves_is_read_until_it_says_the_same_twice(
+    make: Make, state: S
+) -> None:
+    """It counts three more Wh, one a look, while it is read for the bill."""
+    w = make()
+    register = w.agent.parts.points["DE*ABC*E1"].register
+    read, late_wh = register._meter.read, 0
+
+    async def late() -> Reading:
+        nonlocal late_wh
+        reading = await read()
+        now = w.agent.keeper.on_evse("DE*ABC*E1")
+        if now is not None and now.state is state and late_wh < 3:
+            late_wh += 1
+        return replace(reading, energy_import_wh=(reading.energy_import_wh or 0) + late_wh)
+
+    register._meter.read = late  # type: ignore[method-assign]
+    charge(w)
+    w.terminal.tap(CARD)
+    done = w.until_state(S.CLOSED)
+    assert late_wh == 3 and done.end_quality == "confirmed"
+    assert done.end_wh == w.plant.register_wh + 3
+    assert done.begin_wh == w.plant.begin_wh + (3 if state is S.BEGINNING else 0)
 
 
 def test_another_meter_at_the_end(make: Make) -> None:
