@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from agent.session.ask import ref_key
 from agent.session.events import Event
+from agent.session.measured import LAST_DURABLE, last_durable
 from agent.session.raises import after_restart
 from agent.session.session import Json, Session, accounted
 from agent.session.states import S
@@ -292,11 +293,17 @@ def stop_after_restart(s: Session, e: Event) -> Session:
     return after_restart(replace(s, clock_from=None, stop_reason=e.text("reason", "restart")))
 
 
+def stopped(s: Session, e: Event) -> Session:
+    return replace(s, stop_proof=e.text("proof"))
+
+
 def ended(s: Session, e: Event) -> Session:
+    by_last = e.text("quality") == LAST_DURABLE
     return replace(
         s,
         end_wh=e.integer("energy_wh"),
         ended_at=e.stamp,
+        end_read_at=last_durable(s).at if by_last else e.stamp,
         end_quality=e.text("quality"),
         cost_minor=e.integer("cost_minor"),
         price=e.mapping("price"),

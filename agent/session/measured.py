@@ -15,6 +15,8 @@ from agent.session.raises import after_restart
 from agent.session.session import Session
 from agent.values import Stamp
 
+LAST_DURABLE = "last_durable"  # the quality of an end reading that no register could confirm
+
 
 class Durable(NamedTuple):
     """A reading of the register as an event has stored it."""

@@ -40,7 +40,7 @@ def session_record(s: Session) -> dict[str, object]:
             "begin_wh": s.begin_wh,
             "end_wh": s.end_wh,
             "begin": _stamp(s.began_at),
-            "end": _stamp(s.ended_at),
+            "end": _stamp(s.end_read_at),
             "end_quality": s.end_quality,
         },
         "charging_s": s.charging_ms // 1000,
@@ -55,6 +55,7 @@ def session_record(s: Session) -> dict[str, object]:
         "to_capture_minor": s.to_capture_minor,
         "shortfall_minor": s.shortfall_minor,
         "stop_reason": s.stop_reason,
+        "stop_proof": s.stop_proof,
     }
 
 

@@ -65,11 +65,13 @@ class Session:
     gone_unwatched: bool = False  # and the process that saw it has died since
     end_wh: int | None = None
     ended_at: Stamp | None = None
+    end_read_at: Stamp | None = None  # when the end reading was taken, be it an old one
     end_quality: str = ""
     charging_ms: int = 0
     idle_ms: int = 0
     clock_from: Stamp | None = None
     stop_reason: str = ""
+    stop_proof: str = ""  # what showed that no energy flows any more
     # the price, computed once and stored: never computed again after a restart
     cost_minor: int | None = None
     price: Json = field(default_factory=dict)

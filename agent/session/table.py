@@ -94,7 +94,7 @@ ENERGY: tuple[Row, ...] = (
     *(Row(E.UNPLUGGED, s, S.STOPPING, acts.stop) for s in _RUNNING),
     *(Row(E.RESTARTED, s, s, acts.restarted_charging, acts.may_resume) for s in _RUNNING),
     *(Row(E.RESTARTED, s, S.STOPPING, acts.stop_after_restart) for s in _RUNNING),
-    Row(E.STOPPED, S.STOPPING, S.ENDING),
+    Row(E.STOPPED, S.STOPPING, S.ENDING, acts.stopped),
     Row(E.ENDED, S.ENDING, S.RAISE_OPEN, acts.ended, raises.is_under_way),
     Row(E.ENDED, S.ENDING, S.RECORDING, acts.ended),
 )

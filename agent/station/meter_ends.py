@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.session import E, S, Session
 from agent.session.limits import cost_reason
-from agent.session.measured import last_durable, pays_until_wh
+from agent.session.measured import LAST_DURABLE, last_durable, pays_until_wh
 from agent.station.context import Context
 from agent.station.limit import Limit
 from agent.station.register import METER_STEP_WH, Register
@@ -116,4 +116,4 @@ def ended(
 
 def ended_by_last(session: Session, tariff: Tariff) -> dict[str, object]:
     """As `ended`, by the last durable reading."""
-    return ended(session, tariff, last_durable(session).wh, "last_durable")
+    return ended(session, tariff, last_durable(session).wh, LAST_DURABLE)
