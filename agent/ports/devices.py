@@ -26,11 +26,14 @@ class DeviceUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LineSpec:
-    """A serial line: pyserial URL or path, bits a second, and framing such as "8N1"."""
+    """A serial line: pyserial URL or path, bits a second, and framing such as "8N1". `rs485`: the kernel
+    switches the transmitter. `echo`: what is sent comes back."""
 
     port: str
     baud: int = 9600
     framing: str = "8N1"
+    rs485: bool = False
+    echo: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ shape cannot tell (an old reply of the same shape) is kept out by the bus master
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -64,7 +65,9 @@ class ExceptionReply(BusError):
         10: "gateway path unavailable",
         11: "gateway target did not respond",
     }
-    # Worth another try: the device said so itself.
+    # The device does not know what it was asked: another try tells the same.
+    CONFIGURATION = frozenset({1, 2, 3})
+    # Worth another try, later: the device said so itself.
     BUSY = frozenset({5, 6})
     # From a gateway, not from the device: the device may still answer, late.
     GATEWAY = frozenset({10, 11})
@@ -72,6 +75,18 @@ class ExceptionReply(BusError):
     def __init__(self, code: int) -> None:
         super().__init__(f"exception {code} ({self.NAMES.get(code, 'not a standard code')})")
         self.code = code
+
+    @property
+    def is_configuration(self) -> bool:
+        return self.code in self.CONFIGURATION
+
+    @property
+    def is_busy(self) -> bool:
+        return self.code in self.BUSY
+
+    @property
+    def is_of_gateway(self) -> bool:
+        return self.code in self.GATEWAY
 
 
 # --- Checksum -------------------------------------------------------------------------------------
@@ -249,6 +264,28 @@ def _counted(pack: Callable[[tuple[int, ...]], bytes], values: tuple[int, ...]) 
 # --- Replies --------------------------------------------------------------------------------------
 
 
+def values_of(request: Request, pdu: bytes) -> tuple[int, ...]:
+    """What a whole reply (function and data, as long as they claim to be) says: bits as 0 or 1, registers,
+    or what was written. Raises ExceptionReply, and BadFrame for what does not answer `request`."""
+    function, shape = pdu[0], SHAPES[request.function]
+    if function == request.function | _EXCEPTION_BIT and len(pdu) == EXCEPTION_BYTES - 3:
+        raise ExceptionReply(pdu[1])
+    if function != request.function:
+        raise BadFrame(f"function {function} in answer to {request.describe()}")
+    if len(pdu) != request.reply_bytes - 3:
+        raise BadFrame(f"{len(pdu)} bytes in answer to {request.describe()}")
+    if not shape.reads:
+        if pdu != request.frame[1:6]:
+            raise BadFrame(f"another address or value acknowledged, for {request.describe()}")
+        return request.values
+    if pdu[1] != request.data_bytes:
+        raise BadFrame(f"{pdu[1]} data bytes in answer to {request.describe()}")
+    if shape.reads == "words":
+        return struct.unpack(f">{request.count}H", pdu[2:])
+    bits = int.from_bytes(pdu[2:], "little")
+    return tuple(bits >> at & 1 for at in range(request.count))
+
+
 class Receiver:
     """Collects the reply to one request, by length and never by silence (USB adapters hide gaps).
 
@@ -297,18 +334,7 @@ class Receiver:
         if self.surplus >= SHORTEST_FRAME:
             # Two frames where one was owed: which of them answers this request cannot be known.
             raise self._bad(f"{self.surplus} bytes behind the reply")
-        if is_exception:
-            raise ExceptionReply(frame[2])
-        if shape.reads:
-            return self._values(frame[3:-2])
-        if frame[:6] != request.frame[:6]:
-            raise self._bad("an acknowledgement of another address or value")
-        return request.values
-
-    def _values(self, data: bytes) -> tuple[int, ...]:
-        if SHAPES[self.request.function].reads == "bits":
-            return tuple(data[at // 8] >> (at % 8) & 1 for at in range(self.request.count))
-        return tuple(int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2))
+        return values_of(request, frame[1:-2])
 
     def _bad(self, seen: str) -> BadFrame:
         # A write of one item is acknowledged by the same bytes, so there an echo cannot be told; four

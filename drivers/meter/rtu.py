@@ -1,5 +1,6 @@
-"""One RS-485 bus on asyncio: the shell around `Master` that owns the line, the timer and the waiters.
+"""One Modbus bus on asyncio: the shell around its master that owns the line, the timer and the waiters.
 
+`port` modbus-tcp://HOST[:502] speaks Modbus TCP; every other port, tcp:// among them, carries RTU frames.
 `open_bus` opens nothing. The first request opens the line; after a loss, requests fail at once with
 LineGone until a bounded backoff is over, then the next request opens it again. One `Bus` per physical
 bus, shared by all its devices, used from one event loop.
@@ -8,25 +9,27 @@ bus, shared by all its devices, used from one event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from agent.ports import DeviceUnavailable, DriverEnv, LineSpec
-from drivers.meter.master import Answer, Master, Priority
+from drivers.meter.calls import Calls
+from drivers.meter.master import Master
 from drivers.meter.modbus import (
     Babbling,
     BadFrame,
     BusError,
     Echo,
     ExceptionReply,
-    Function,
     LineGone,
     QueueFull,
     Request,
     Timeout,
 )
+from drivers.meter.tcp_link import PORT, SCHEME, TcpMaster
 from drivers.meter.timing import DeviceTiming, Wire
+from drivers.meter.turns import Answer, Priority, Turns
 
 if TYPE_CHECKING:
     from drivers.line import Line
@@ -45,14 +48,27 @@ __all__ = [
 # nothing, and short enough that a replugged one is back before a driver gives up.
 REOPEN_FIRST_MS = 250
 REOPEN_MOST_MS = 5_000
+# A timer is set at least so far ahead: loops may fire one a little early, and to set it for the same moment
+# again would spin.
+TIMER_LEAST_S = 20e-6
 
 Opener = Callable[[LineSpec], Awaitable["Line"]]
 
 
 async def _open_line(spec: LineSpec) -> Line:
-    from drivers.line import open_line
+    from drivers.line import open_line, with_port
 
+    scheme, _, host = spec.port.partition("://")
+    if scheme == SCHEME:
+        spec = replace(spec, port=with_port(f"tcp://{host}", PORT))
     return await open_line(spec)
+
+
+def master_for(line: LineSpec) -> Turns:
+    """The master that speaks what the line carries."""
+    if line.port.partition("://")[0] == SCHEME:
+        return TcpMaster()
+    return Master(Wire(line.baud, line.framing), echo=line.echo)
 
 
 def open_bus(line: LineSpec, env: DriverEnv) -> Bus:
@@ -87,14 +103,14 @@ _EXPLAINED: dict[type[BusError], tuple[str, str, str]] = {
 }
 
 
-class Bus:
+class Bus(Calls):
     """Requests in, answers out; every method that talks raises BusError (see modbus.py for the family).
 
     A cancelled request is safe: whatever the device still answers is kept away from the next one."""
 
     def __init__(self, line: LineSpec, env: DriverEnv, opener: Opener = _open_line) -> None:
         self._spec, self._env, self._opener = line, env, opener
-        self._master = Master(Wire(line.baud, line.framing))
+        self._master = master_for(line)
         self._waiters: dict[int, asyncio.Future[Answer]] = {}
         self._line: Line | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -116,16 +132,18 @@ class Bus:
         repeatable: bool | None = None,
     ) -> Answer:
         """Send `request` when its turn comes and wait for the answer. The request is queued before this
-        first suspends. `repeatable` as in `Master.submit`. Raises BusError."""
-        now = self._env.boot_ms()
+        first suspends. `repeatable` as in `Turns.submit`. Raises BusError."""
         if self._closed:
             raise LineGone(f"{self._spec.port}: closed")
-        lost = self._lost_since_ms is not None and now < self._reopen_at_ms
+        lost = self._lost_since_ms is not None and self._env.boot_ms() < self._reopen_at_ms
         # A stop may try at once: what it ends costs more than an early look at the port.
         if lost and priority is not Priority.STOP:
             raise LineGone(self._lost_why)
-        ticket = self._master.submit(request, timing, priority, now, repeatable=repeatable)
-        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        ticket = self._master.submit(
+            request, timing, priority, _now_us(loop), repeatable=repeatable
+        )
+        waiter: asyncio.Future[Answer] = loop.create_future()
         self._waiters[ticket] = waiter
         if self._serving is None:
             self._serve_again()
@@ -134,81 +152,13 @@ class Bus:
         try:
             return await waiter
         except asyncio.CancelledError:
-            self._master.cancel(ticket, self._env.boot_ms())
+            self._master.cancel(ticket, _now_us(loop))
             self._step()
             if waiter.done() and not waiter.cancelled():
                 waiter.exception()  # it lost the race; asyncio would report it as never looked at
             raise
         finally:
             self._waiters.pop(ticket, None)
-
-    async def read_input(
-        self,
-        unit: int,
-        address: int,
-        count: int = 1,
-        *,
-        timing: DeviceTiming,
-        priority: Priority = Priority.READ,
-    ) -> tuple[int, ...]:
-        """Input registers (function 4)."""
-        request = Request(unit, Function.READ_INPUT, address, count)
-        return (await self.transact(request, timing=timing, priority=priority)).values
-
-    async def read_holding(
-        self,
-        unit: int,
-        address: int,
-        count: int = 1,
-        *,
-        timing: DeviceTiming,
-        priority: Priority = Priority.READ,
-    ) -> tuple[int, ...]:
-        """Holding registers (function 3)."""
-        request = Request(unit, Function.READ_HOLDING, address, count)
-        return (await self.transact(request, timing=timing, priority=priority)).values
-
-    async def read_coils(
-        self,
-        unit: int,
-        address: int,
-        count: int = 1,
-        *,
-        timing: DeviceTiming,
-        priority: Priority = Priority.READ,
-    ) -> tuple[int, ...]:
-        """Coils as 0 and 1 (function 1)."""
-        request = Request(unit, Function.READ_COILS, address, count)
-        return (await self.transact(request, timing=timing, priority=priority)).values
-
-    async def write_coil(
-        self,
-        unit: int,
-        address: int,
-        value: bool,
-        *,
-        timing: DeviceTiming,
-        priority: Priority = Priority.COMMAND,
-        repeatable: bool = False,
-    ) -> None:
-        """One coil (function 5)."""
-        request = Request(unit, Function.WRITE_COIL, address, values=(int(value),))
-        await self.transact(request, timing=timing, priority=priority, repeatable=repeatable)
-
-    async def write_registers(
-        self,
-        unit: int,
-        address: int,
-        values: Sequence[int],
-        *,
-        timing: DeviceTiming,
-        priority: Priority = Priority.COMMAND,
-        repeatable: bool = False,
-    ) -> None:
-        """One holding register (function 6) or several (function 16)."""
-        function = Function.WRITE_REGISTER if len(values) == 1 else Function.WRITE_REGISTERS
-        request = Request(unit, function, address, values=tuple(values))
-        await self.transact(request, timing=timing, priority=priority, repeatable=repeatable)
 
     # --- For the station ----------------------------------------------------------------------
 
@@ -230,7 +180,8 @@ class Bus:
     async def close(self) -> None:
         """Fail whoever waits and close the line. May be called again."""
         self._closed = True
-        self._master.line_lost(f"{self._spec.port}: closed", self._env.boot_ms())
+        loop = asyncio.get_running_loop()
+        self._master.line_lost(f"{self._spec.port}: closed", _now_us(loop))
         self._step()
         serving = self._serving
         if serving is not None:
@@ -254,9 +205,10 @@ class Bus:
             self._line = line
             self._found()
             while True:
-                self._heard(await line.read())
-                self._step()
-        except OSError as error:
+                data = await line.read()
+                self._heard(data)
+                self._step(look=False)
+        except (OSError, BadFrame) as error:
             self._lost(str(error))
         finally:
             self._line = None
@@ -278,7 +230,7 @@ class Bus:
             after = now - self._lost_since_ms
             self._env.log("bus_line_back", port=self._spec.port, after_ms=after)
         self._lost_since_ms, self._lost_why = None, ""
-        self._master.line_opened(now)
+        self._master.line_opened(_now_us(asyncio.get_running_loop()))
         self._step()
 
     def _lost(self, why: str) -> None:
@@ -289,25 +241,27 @@ class Bus:
         self._line, self._lost_why = None, why
         self._reopen_at_ms = now + self._reopen_pause_ms
         self._reopen_pause_ms = min(2 * self._reopen_pause_ms, REOPEN_MOST_MS)
-        self._master.line_lost(why, now)
+        self._master.line_lost(why, _now_us(asyncio.get_running_loop()))
         self._deliver()
 
     # --- One step -----------------------------------------------------------------------------
 
     def _heard(self, data: bytes) -> None:
         if data:
-            self._master.receive(data, self._env.boot_ms())
+            self._master.receive(data, _now_us(asyncio.get_running_loop()))
 
-    def _step(self) -> None:
-        """Give the master all that has arrived, send what it wants, hand out answers, set the timer."""
+    def _step(self, *, look: bool = True) -> None:
+        """Give the master all that has arrived (unless that was done at this moment), send what it wants,
+        hand out answers, set the timer."""
         line = self._line
         if line is not None:
             try:
-                self._heard(line.discard())
-                frame = self._master.poll(self._env.boot_ms())
+                if look:
+                    self._heard(line.discard())
+                frame = self._master.poll(_now_us(asyncio.get_running_loop()))
                 if frame is not None:
                     line.write(frame)
-            except OSError as error:
+            except (OSError, BadFrame) as error:
                 self._lost(str(error))
                 if self._serving is not None:
                     self._serving.cancel()
@@ -315,20 +269,26 @@ class Bus:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        deadline = self._master.next_deadline()
-        if deadline is not None:
-            # At least a millisecond: the clock is read in whole ones and may stand just before it.
-            after_ms = max(1, deadline - self._env.boot_ms())
+        deadline_us = self._master.next_deadline()
+        if deadline_us is not None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(after_ms / 1000, self._step)
+            at_s = max(deadline_us / 1e6, loop.time() + TIMER_LEAST_S)
+            self._timer = loop.call_at(at_s, self._step)
 
     def _deliver(self) -> None:
+        """Answers are stamped here, in the same step that saw their last byte."""
         for done in self._master.finished():
             waiter = self._waiters.pop(done.ticket, None)
             if waiter is None or waiter.done():
                 continue
-            if isinstance(done.outcome, Answer):
-                self._reopen_pause_ms = REOPEN_FIRST_MS  # only an answer proves that the line works
-                waiter.set_result(done.outcome)
-            else:
+            if isinstance(done.outcome, BusError):
                 waiter.set_exception(done.outcome)
+            else:
+                self._reopen_pause_ms = REOPEN_FIRST_MS  # only an answer proves that the line works
+                waiter.set_result(Answer(done.outcome, self._env.boot_ms()))
+
+
+def _now_us(loop: asyncio.AbstractEventLoop) -> int:
+    """The master's clock: the loop's, which stands still while the machine is suspended, so that a wait may
+    become longer by that and never shorter. The boot-time clock has only whole milliseconds."""
+    return round(loop.time() * 1e6)
