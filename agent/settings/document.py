@@ -147,8 +147,7 @@ def parse(text: str, name: str, codes: Mapping[Kind, str]) -> Document:
     """As `read`, from text."""
     doc = Document(name, codes, text.splitlines())
     try:
-        _scan(doc, text)
-        node = yaml.compose(text, yaml.SafeLoader)
+        node = _Refusing(doc, text).get_single_node()
     except yaml.MarkedYAMLError as e:
         raise _syntax(doc, e) from None
     except yaml.reader.ReaderError as e:
@@ -173,15 +172,26 @@ def parse(text: str, name: str, codes: Mapping[Kind, str]) -> Document:
     return doc
 
 
-def _scan(doc: Document, text: str) -> None:
-    """Walk the event stream before anything recurses over it."""
-    depth = documents = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        mark = event.start_mark
+class _Refusing(yaml.SafeLoader):
+    """Refuses what settings have no use for as soon as it is read, so before anything recurses over it.
+    The text is parsed once: PyYAML's parser is a large part of a start on a board."""
+
+    def __init__(self, doc: Document, text: str) -> None:
+        super().__init__(text)
+        self._doc = doc
+        self._depth = self._documents = 0
+
+    def get_event(self) -> yaml.Event:
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]
+        self._check(event)
+        return event
+
+    def _check(self, event: yaml.Event) -> None:
+        doc, mark = self._doc, event.start_mark
         assert mark is not None  # PyYAML marks every event it parses
         if isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents > 1:
+            self._documents += 1
+            if self._documents > 1:
                 raise doc.refuse(
                     Kind.MANY_DOCUMENTS,
                     doc.place(mark.line, mark.column, 3),
@@ -204,10 +214,10 @@ def _scan(doc: Document, text: str) -> None:
                 "write the value without !",
             )
         if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
+            self._depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > MAX_DEPTH:
+            self._depth -= 1
+        if self._depth > MAX_DEPTH:
             raise doc.refuse(
                 Kind.TOO_DEEP,
                 doc.place(mark.line, mark.column),

@@ -56,15 +56,15 @@ class Family:
     settings: Mapping[str, Sourced]
 
 
-def names() -> dict[str, str]:
-    """The shipped profiles: title by name. Entry point `tool.zvt_profiles`."""
-    return {family.name: family.title for family in shipped()}
+def names() -> list[str]:
+    """The shipped profiles, `generic` first. Entry point `tool.zvt_profiles`: every start asks, so no file
+    is read for it."""
+    return sorted((path.stem for path in SHIPPED.glob("*.yaml")), key=lambda s: (s != ROOT, s))
 
 
 def shipped() -> list[Family]:
-    """The shipped files by name, `generic` first."""
-    stems = sorted((path.stem for path in SHIPPED.glob("*.yaml")), key=lambda s: (s != ROOT, s))
-    return [read_family(SHIPPED / f"{stem}.yaml") for stem in stems]
+    """The shipped files, in the order of `names`."""
+    return [read_family(SHIPPED / f"{name}.yaml") for name in names()]
 
 
 def load_profile(name: str, options: Mapping[str, object]) -> Profile:

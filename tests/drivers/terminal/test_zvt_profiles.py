@@ -10,7 +10,6 @@ from drivers.terminal.zvt.profile import (
     SHIPPED,
     Family,
     load_profile,
-    names,
     read_family,
     shipped,
 )
@@ -63,7 +62,8 @@ def test_no_two_are_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_profile_loads_and_agrees_with_itself(name: str) -> None:
     profile = load_profile(name, {})
-    assert (profile.name, profile.title) == (name, names()[name])
+    assert profile.name == name
+    assert profile.title
     assert profile.prints == prints_by(profile.config_byte)
 
 
