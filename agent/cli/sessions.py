@@ -18,17 +18,13 @@ from agent.cli.common import (
     state_option,
     table,
 )
+from agent.cli.wording import SessionId, echo, how, money, references
 from agent.ledger import Ledger
-from agent.values import Money
 
 
 @click.group()
 def command() -> None:
     """List, show and receipt of sessions; take one off the list of what stands open."""
-
-
-def _money(minor: int | None, currency: str) -> str:
-    return "" if minor is None or not currency else Money(minor, currency).text()
 
 
 @command.command("list")
@@ -54,38 +50,45 @@ def list_(limit: int, state: Path, as_json: bool) -> None:
     if not rows:
         click.echo("No sessions yet.")
         return
-    head = [
-        "SESSION",
-        "EVSE",
-        "STATE",
-        "STARTED (UTC)",
-        "kWh",
-        "CUR",
-        "HELD",
-        "CHARGED",
-        "RELEASED",
-    ]
-    lines = [head]
+    lines = [["SESSION", "EVSE", "STARTED UTC", "kWh", "CHARGED", "OWED", "SHORT", "STATE"]]
     for r in rows:
         cur = r["currency"]
         lines.append(
             [
                 r["id"],
-                r["evse"] or "-",
-                f"{r['state']} ({r['payment']})",
-                (r["started"] or "")[:19].replace("T", " "),
+                _short(r["evse"] or "-"),
+                (r["started"] or "")[5:16].replace("T", " "),
                 kwh(r["energy_wh"]),
-                cur,
-                _money(r["held_minor"], cur),
-                _money(r["captured_minor"], cur),
-                _money(r["released_minor"], cur),
+                money(r["captured_minor"] or None, cur),
+                money(r["owed_minor"] or None, cur),
+                money(r["shortfall_minor"] or None, cur),
+                how(r) if r["state"] in ENDED else state_words(r),
             ]
         )
-    click.echo(table(lines, right=frozenset({4, 6, 7, 8})))
+    click.echo(table(lines, right=frozenset({3, 4, 5, 6})))
+    currencies = sorted({r["currency"] for r in rows} - {""})
+    click.echo(f"Amounts in {', '.join(currencies)}. `voltill sessions show ID` tells the rest.")
+
+
+EVSE_MOST = 9  # what is left of 80 columns
+
+
+def _short(evse: str) -> str:
+    """The end of an id tells connectors apart."""
+    return evse if len(evse) <= EVSE_MOST else f"..{evse[2 - EVSE_MOST :]}"
+
+
+ENDED = ("settled", "closed", "unresolved")
+
+
+def state_words(row: dict[str, Any]) -> str:
+    """Of one that has not ended: where it stands."""
+    known = row["payment"] if row["payment"] not in ("held", "authorizing") else row["state"]
+    return how(row) if known != row["state"] else str(known).replace("_", " ")
 
 
 @command.command("show")
-@click.argument("session_id")
+@click.argument("session_id", type=SessionId())
 @state_option
 @json_option
 def show(session_id: str, state: Path, as_json: bool) -> None:
@@ -100,8 +103,27 @@ def show(session_id: str, state: Path, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    _print_head(found)
+    _print_references(found)
+    click.echo("")
+    _print_events(found["events"])
+    for record in found["records"]:
+        click.echo(f"record {record['seq']} ({record['type']}) {record['hash'][:16]}...")
+
+
+def _print_head(found: dict[str, Any]) -> None:
     cur = found["currency"]
-    click.echo(f"Session {found['id']} on {found['evse'] or '-'}: {found['state']}")
+    where = f"on {found['evse']}" if found["evse"] else "without a connector"
+    click.echo(f"Session {found['id']} {where}: {found['state']}")
+    if not found.get("readable", True):
+        echo(
+            "STA-002: this version cannot read all of it; what follows is what it can read. Nothing is sent"
+            " for it.",
+            2,
+        )
+    for label in ("started", "ended"):
+        if found[label]:
+            click.echo(f"  {label:<9} {found[label][:19].replace('T', ' ')} UTC")
     click.echo(f"  energy    {kwh(found['energy_wh'])} kWh, stopped: {found['stop_reason'] or '-'}")
     for label, key in (
         ("held", "held_minor"),
@@ -113,23 +135,46 @@ def show(session_id: str, state: Path, as_json: bool) -> None:
         ("by hand", "closed_minor"),
     ):
         if found[key]:
-            click.echo(f"  {label:<9} {_money(found[key], cur)} {cur}")
-    click.echo(f"  payment   {found['payment']}" + (f" ({found['why']})" if found["why"] else ""))
-    click.echo("")
-    rows = [["#", "TIME (UTC)", "EVENT", "STATE", "DATA"]]
-    for event in found["events"]:
-        rows.append(
-            [
-                str(event["n"]),
-                event["time"][11:23],
-                event["name"],
-                event["state"],
-                _brief(event["data"]),
-            ]
+            click.echo(f"  {label:<9} {money(found[key], cur)} {cur}")
+    if not found["amount_known"]:
+        click.echo("  held      unknown amount")
+    click.echo(f"  payment   {how(found)}")
+    for text in dict.fromkeys((found["reason"], found["why"])):
+        if text:
+            echo(text, 12)
+
+
+def _print_references(found: dict[str, Any]) -> None:
+    if refs := references(found):
+        click.echo(f"  hold      at {found['terminal']}:")
+        echo(refs, 4)
+    if found["result"]:
+        click.echo("  how it ended, by the terminal:")
+        echo(references(found | {"card_name": None, "card_last4": None} | found["result"]), 4)
+    if found["hold_left_open"]:
+        echo(f"Its hold may still be open: voltill sessions free {found['id']}", 2)
+
+
+# The quality of the clock behind a time.
+CLOCKS = {"trusted": "", "restored": "~", "unknown": "?"}
+
+
+def _print_events(events: list[dict[str, Any]]) -> None:
+    click.echo(f"{'#':>4}  {'TIME (UTC)':<24}  {'EVENT':<18}  STATE")
+    marks = set()
+    for event in events:
+        mark = CLOCKS.get(event["stamp"]["quality"], "?")
+        marks.add(mark)
+        time = event["time"][:23].replace("T", " ") + mark
+        click.echo(f"{event['n']:>4}  {time:<24}  {event['name']:<18}  {event['state']}")
+        if brief := _brief(event["data"]):
+            echo(brief, 6)
+    if "~" in marks:
+        click.echo(
+            "~ the clock went on from what was stored last, and was not set by a time server"
         )
-    click.echo(table(rows, right=frozenset({0})))
-    for record in found["records"]:
-        click.echo(f"record {record['seq']} ({record['type']}) {record['hash'][:16]}...")
+    if "?" in marks:
+        click.echo("? the clock was not set: only the time between events counts")
 
 
 def _brief(data: dict[str, Any]) -> str:
@@ -142,7 +187,7 @@ def _brief(data: dict[str, Any]) -> str:
 
 
 @command.command("receipt")
-@click.argument("session_id")
+@click.argument("session_id", type=SessionId())
 @click.option("--width", type=click.IntRange(24, 48), default=40, show_default=True)
 @click.option("--language", help="As the station's first language unless given.")
 @config_option
@@ -163,7 +208,18 @@ def receipt(
     )
     if not events:
         raise fail(f"STA-012: no session {session_id} in {state}; see `voltill sessions list`")
-    session = queries.session_from_json(session_id, events)
+    try:
+        session = queries.session_from_json(session_id, events)
+    except (ValueError, TypeError, KeyError):
+        raise fail(
+            f"STA-002: this version cannot read session {session_id}; see `voltill sessions show"
+            f" {session_id}`"
+        ) from None
+    if events[0]["name"] == "foreign":
+        raise fail(
+            f"STA-052: session {session_id} is a hold that no driver of this station made; there is no"
+            " receipt of it"
+        )
     key = known_keys.newest(state / known_keys.NAME)
     text = receipt_text(session, settings, width, language, key)
     if as_json:
@@ -173,7 +229,7 @@ def receipt(
 
 
 @command.command("close")
-@click.argument("session_id")
+@click.argument("session_id", type=SessionId())
 @click.option(
     "--as",
     "how",
@@ -213,14 +269,16 @@ def close(session_id: str, how: str, note: str, config: Path, state: Path, as_js
     if as_json:
         print_json(found)
     else:
-        amount = _money(found["closed_minor"], found["currency"])
-        click.echo(f"Session {session_id}: {how}, {amount} {found['currency']}")
-        if found["aside"] and found["held_minor"]:
-            held = _money(found["held_minor"], found["currency"])
+        amount = f"{money(found['closed_minor'], found['currency'])} {found['currency']}"
+        said = amount if found["amount_known"] else "unknown amount"
+        click.echo(f"Session {session_id}: {how}, {said}")
+        if found["hold_left_open"]:
+            held = f" of {money(found['held_minor'], found['currency'])} {found['currency']}"
             click.echo(
-                f"  Its hold of {held} {found['currency']} was neither charged nor released: see that it is"
-                " ended at the terminal or the acquirer."
+                f"  Its hold{held if found['amount_known'] else ''} was neither charged nor released."
             )
+            echo(f"{references(found)}, at {found['terminal']}", 2)
+            click.echo(f"  Free it: voltill sessions free {session_id}")
 
 
 def _user() -> str:
@@ -241,7 +299,7 @@ FREE_ANSWER_S = 180.0  # the service waits for the terminal and its host
 
 
 @command.command("free")
-@click.argument("session_id")
+@click.argument("session_id", type=SessionId())
 @state_option
 @json_option
 def free(session_id: str, state: Path, as_json: bool) -> None:
@@ -257,15 +315,18 @@ def free(session_id: str, state: Path, as_json: bool) -> None:
     found: dict[str, Any] = from_ledger(
         state, "free", stopped, id=session_id, answer_s=FREE_ANSWER_S
     )
+    cur = found["currency"]
+    freed = found["released_minor"] or found["payment"] in ("released", "cancelled")
     if as_json:
         print_json(found)
     else:
-        cur = found["currency"]
+        known = found["amount_known"] or not freed
+        released = f"{money(found['released_minor'], cur)} {cur}" if known else "all of it"
         click.echo(
-            f"Session {session_id}: {found['state']} ({found['payment']}), released"
-            f" {_money(found['released_minor'], cur)} {cur}, owed {_money(found['owed_minor'], cur)} {cur}"
+            f"Session {found['id']}: {found['state']} ({how(found)}), released"
+            f" {released}, owed {money(found['owed_minor'], cur)} {cur}"
         )
         if found["why"]:
-            click.echo(f"  {found['why']}")
-    if not found["released_minor"]:
+            echo(found["why"], 2)
+    if not freed:
         raise click.exceptions.Exit(FAILED)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from agent.cli.common import OK, WARNING, from_ledger, json_option, kwh, print_json, state_option
+from agent.cli.wording import echo, how, money_in, references
 from agent.ledger import Ledger
 from agent.values import Money
 
@@ -118,7 +119,7 @@ def _print_aside(session_id: str, stored: str, known: dict[str, Any] | None) -> 
     if known is not None and receipt is not None:
         held = "unknown amount"
         if known["held_minor"] is not None:
-            held = _money(known["held_minor"], known["currency"])
+            held = money_in(known["held_minor"], known["currency"])
         click.echo(f"    its hold: receipt {receipt} at {known['terminal']}, {held}; left alone")
     if known is not None:
         click.echo(f"    look at the hold, then: voltill sessions close {session_id}")
@@ -139,22 +140,32 @@ def _print_open(rows: list[dict[str, Any]], totals: list[dict[str, Any]]) -> Non
         if mine:
             click.echo(f"{heading}:")
         for s in mine:
-            why = f": {s['why']}" if s["why"] and kind != "hold" else ""
-            click.echo(
-                f"  session {s['id']} {_money(s['amount_minor'], s['currency'])}"
-                f" for {age(s['age_s'])}, {s['state']} ({s['payment']}){why}"
-            )
+            _print_session(s)
     for total in totals:
         parts = [
-            f"{word} {_money(total[amount], total['currency'])} ({total[count]})"
+            f"{word} {money_in(total[amount], total['currency'])} ({total[count]})"
             for count, amount, word in TOTALS
             if total[count]
         ]
         click.echo("Total: " + ", ".join(parts))
+        if total.get("without_amount"):
+            click.echo(f"  {total['without_amount']} of unknown amount")
 
 
-def _money(minor: int, currency: str) -> str:
-    return str(Money(minor, currency)) if currency else "-"
+def _print_session(s: dict[str, Any]) -> None:
+    amount = money_in(s["amount_minor"], s["currency"]) if s["amount_known"] else "unknown amount"
+    stands = s["state"].replace("_", " ")
+    words = "" if how(s) in ("held", stands) else f" ({how(s)})"
+    click.echo(f"  session {s['id']} {amount} for {age(s['age_s'])}, {stands}{words}")
+    if s["next_try_s"] is not None:
+        tries = f"{s['attempts']} {'try' if s['attempts'] == 1 else 'tries'}"
+        of = f"{money_in(s['to_capture_minor'], s['currency'])} to charge, "
+        echo(f"{of if s['to_capture_minor'] else ''}{tries}, the next in {age(s['next_try_s'])}", 4)
+    for text in dict.fromkeys((s["reason"], s["why"])):
+        if text:
+            echo(text, 4)
+    if refs := references(s):
+        echo(f"{s['terminal']}: {refs}", 4)
 
 
 def age(seconds: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.session.limits import binding
+from agent.session.listed import left_open
 from agent.session.records import iso_utc
 from agent.session.session import Session
 from agent.session.states import S
@@ -51,4 +52,29 @@ def summary(s: Session) -> dict[str, object]:
         "tariff_id": s.tariff_id,
         "record_seq": s.record_seq,
         "settlement_seq": s.settlement_seq,
+        "hold_left_open": left_open(s),
+    } | references(s)
+
+
+def references(s: Session) -> dict[str, object]:
+    """What the terminal's and the acquirer's hotlines ask for; None where it was never told. `amount_known`:
+    False for a hold of which the terminal named only the receipt. `reason`: of a refusal."""
+    return {
+        "tid": s.hold.get("terminal_id") or s.terminal_id,
+        "receipt": s.hold.get("receipt"),
+        "trace": s.hold.get("trace"),
+        "turnover": s.hold.get("turnover"),
+        "card_name": s.card.get("card_name"),
+        "card_last4": s.card.get("card_last4"),
+        "amount_known": s.held_minor is not None or s.requested_minor > 0,
+        "to_capture_minor": s.to_capture_minor,
+        "reason": refused_because(s),
+        "attempts": s.attempts,
     }
+
+
+def refused_because(s: Session) -> str:
+    """ "declined, code 05: declined by the issuer"; empty where nothing was refused."""
+    reason, code, text = (str(s.refusal.get(key) or "") for key in ("reason", "code", "text"))
+    said = ", ".join([reason.replace("_", " ")] * bool(reason) + [f"code {code}"] * bool(code))
+    return f"{said}: {text}" if said and text else said or text

@@ -4,14 +4,15 @@ control socket) and the command line while the service is stopped."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from agent.ledger import EventRow, Ledger
+from agent.ledger import EventRow, Ledger, SessionRow
 from agent.session import Session, fold
 from agent.session.summary import summary
 from agent.station import receivables
 from agent.station.day_end import TASK, day_json
-from agent.station.keeper import event_of, refold
+from agent.station.keeper import event_of, hold_of, readable, refold
 from agent.trust.chain import iso_utc
 from agent.values import Stamp
 
@@ -54,19 +55,30 @@ def sessions_list(ledger: Ledger, limit: int) -> list[dict[str, object]]:
     """Newest first."""
     found = []
     for row in ledger.sessions(limit=max(0, min(limit, SESSIONS_LISTED_MAX))):
-        known = session_of(ledger, row.id)
-        if known is not None:
-            found.append(summary(known[0]))
+        session, _, whole = as_stored(ledger, row)
+        found.append(summary(session) | {"state": row.state, "readable": whole})
     return found
+
+
+def as_stored(ledger: Ledger, row: SessionRow) -> tuple[Session, list[EventRow], bool]:
+    """A session with its events, and whether this version can read it; else as much of it as can be read."""
+    rows = ledger.events(row.id)
+    session = refold(row.id, rows) if rows else None
+    if session is not None and (session.state == row.state or not row.open):
+        return session, rows, True
+    session = readable(Session(row.id, evse=row.evse, terminal=row.terminal), rows)
+    return replace(session, **hold_of(session, rows)), rows, False
 
 
 def session_show(ledger: Ledger, session_id: str) -> dict[str, object] | None:
     """The summary, the facts behind it, every event with its stamp, and the records."""
-    known = session_of(ledger, session_id)
-    if known is None:
+    row = ledger.session(session_id)
+    if row is None:
         return None
-    session, rows = known
+    session, rows, whole = as_stored(ledger, row)
     return summary(session) | {
+        "state": row.state,
+        "readable": whole,
         "hold": dict(session.hold),
         "card": dict(session.card),
         "result": dict(session.result),

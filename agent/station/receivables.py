@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.session import S, Session
-from agent.session.deadlines import waited_ms
+from agent.session.deadlines import retry_after_ms, waited_ms
 from agent.session.records import iso_utc
 from agent.session.summary import summary
 from agent.values import Stamp
@@ -43,16 +43,28 @@ def listed(s: Session, now: Stamp) -> dict[str, Any]:
         "why": s.why,
         "since": None if since is None else iso_utc(since),
         "age_s": None if since is None else waited_ms(since, now) // 1000,
+        "next_try_s": next_try_s(s, now),
     }
 
 
+def next_try_s(s: Session, now: Stamp) -> int | None:
+    """How long until what was not executed is sent again; None where no try is planned."""
+    if s.state not in (S.CAPTURE_DUE, S.RELEASE_DUE) or s.entered is None:
+        return None
+    pause_ms = retry_after_ms(s.attempts)
+    return None if pause_ms is None else max(0, pause_ms - waited_ms(s.entered, now)) // 1000
+
+
 def totals(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Sums and counts of each kind, by currency in the order of their names."""
+    """Sums and counts of each kind, by currency in the order of their names. `without_amount`: how many of
+    them are in no sum, since nobody told their amount."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         currency = row["currency"]
-        empty = {"currency": currency} | dict.fromkeys([*_AMOUNT.values(), *_COUNT.values()], 0)
+        keys = [*_AMOUNT.values(), *_COUNT.values(), "without_amount"]
+        empty = {"currency": currency} | dict.fromkeys(keys, 0)
         total = found.setdefault(currency, empty)
         total[_AMOUNT[row["kind"]]] += row["amount_minor"]
         total[_COUNT[row["kind"]]] += 1
+        total["without_amount"] += not row["amount_known"]
     return [found[currency] for currency in sorted(found)]

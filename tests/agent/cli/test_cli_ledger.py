@@ -63,22 +63,21 @@ def test_sessions_list(voltill: Voltill, past: Past, way: str) -> None:
 
 def test_sessions_list_for_people(voltill: Voltill, past: Past) -> None:
     lines = voltill("sessions", "list", "--state", past.state).out.splitlines()
-    assert lines[0].split() == (
-        [
-            "SESSION",
-            "EVSE",
-            "STATE",
-            "STARTED",
-            "(UTC)",
-            "kWh",
-            "CUR",
-            "HELD",
-            "CHARGED",
-            "RELEASED",
-        ]
-    )
+    assert lines[0].split() == [
+        "SESSION",
+        "EVSE",
+        "STARTED",
+        "UTC",
+        "kWh",
+        "CHARGED",
+        "OWED",
+        "SHORT",
+        "STATE",
+    ]
     assert lines[3].split()[:2] == [past.paid, "DE*ABC*E1"]
-    assert "closed (captured)" in lines[3] and "50.00" in lines[3]
+    assert lines[3].endswith(" captured") and lines[2].endswith(" declined")
+    assert lines[1].endswith(" charge refused")
+    assert lines[4].startswith("Amounts in EUR.")
 
 
 def test_sessions_show(voltill: Voltill, past: Past, way: str) -> None:
@@ -167,7 +166,7 @@ def test_status(voltill: Voltill, past: Past, way: str) -> None:
         "Station DE*ABC*S1: "
         + ("running" if way == "running" else "stopped (read from the ledger)")
     )
-    assert f"session {past.open} " in text and "unresolved (refused)" in text
+    assert f"session {past.open} " in text and "unresolved (charge refused)\n" in text
 
 
 def test_status_of_a_running_station(
