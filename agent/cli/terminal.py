@@ -231,12 +231,12 @@ def open_holds(given: Given, as_json: bool) -> None:
 
 
 async def _sessions(bench: Bench) -> list[Session] | None:
-    """Open sessions that may concern this terminal: with a name those of that name, else all."""
+    """Sessions that may concern this terminal: with a name those of that name, else all."""
     from agent.station import queries
 
     if bench.ledger is None:
         return None
-    found = await bench.ledger.use(queries.open_sessions)
+    found = await bench.ledger.use(queries.sessions_with_holds)
     return [s for s in found if not bench.place.name or s.terminal == bench.place.name]
 
 

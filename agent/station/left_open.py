@@ -21,9 +21,14 @@ def _names(text: str | None) -> list[str]:
     return [str(name) for name in json.loads(text or "[]")]
 
 
+def names(ledger: Ledger) -> list[str]:
+    """Oldest first."""
+    return _names(ledger.meta_get(KEY))
+
+
 def note(ledger: Ledger, session_id: str) -> None:
     """Before the word is stored. Raises LedgerError."""
-    known = _names(ledger.meta_get(KEY))
+    known = names(ledger)
     if session_id not in known:
         ledger.meta_set(KEY, json.dumps([*known, session_id][-MOST:]))
 

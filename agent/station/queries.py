@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from agent.ledger import EventRow, Ledger, SessionRow
-from agent.session import Session, fold
+from agent.session import Session, fold, listed
 from agent.session.summary import summary
-from agent.station import receivables
+from agent.station import left_open, receivables
 from agent.station.day_end import TASK, day_json
 from agent.station.keeper import event_of, hold_of, readable, refold
 from agent.trust.chain import iso_utc
@@ -113,6 +113,12 @@ def open_sessions(ledger: Ledger) -> list[Session]:
     """What a stopped station has not settled, as far as this version can read it."""
     rows = ledger.sessions(open_only=True, limit=SESSIONS_LISTED_MAX)
     return [known[0] for row in rows if (known := session_of(ledger, row.id)) is not None]
+
+
+def sessions_with_holds(ledger: Ledger) -> list[Session]:
+    """The same, and what was closed by hand with its hold open."""
+    found = [session_of(ledger, name) for name in left_open.names(ledger)]
+    return [*open_sessions(ledger), *(s for s, _ in filter(None, found) if listed.left_open(s))]
 
 
 def outbox(ledger: Ledger) -> dict[str, object]:

@@ -92,8 +92,9 @@ class TerminalRequests:
 
         async def work(terminal: Terminal) -> dict[str, Any]:
             identity, holds = await terminal.identify(), await terminal.open_holds()
-            sessions = self._station.keeper.at_terminal(desk.id)
-            return holds_json(identity.terminal_id, holds, sessions)
+            keeper, here = self._station.keeper, identity.terminal_id
+            sessions = [*keeper.at_terminal(desk.id), *keeper.left.at(desk.id, here)]
+            return holds_json(here, holds, sessions)
 
         found: dict[str, Any] = await self._errand(desk, work)
         return {"terminal": point.id} | found

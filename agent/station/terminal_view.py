@@ -78,9 +78,11 @@ def card_json(card: Card | None, mac: bytes | None = None) -> dict[str, Any]:
 def holds_json(
     terminal_id: str | None, holds: OpenHolds, sessions: Iterable[Session] | None
 ) -> dict[str, Any]:
-    """Every open receipt and the session that explains it. `sessions`: the open ones of this ledger,
-    None without a ledger. A hold is known by terminal id and receipt (design §2 rule 3)."""
+    """Every open receipt and the session that explains it. `sessions`: the open ones of this ledger and those
+    that were closed by hand with their hold open, None without a ledger. A hold is known by terminal id and
+    receipt (design §2 rule 3)."""
     here = [s for s in sessions or () if _at(s, terminal_id)]
+    here.sort(key=lambda s: s.state is not S.CLOSED)  # of two with one receipt the open one has it
     ours = {r: s for s in here if (r := _receipt(s)) is not None and s.outcome in MAYBE_OPEN}
     pending = [s.id for s in here if s.state in _NO_HOLD_YET and not s.hold]
     listed = set(holds.receipts)
@@ -93,7 +95,7 @@ def holds_json(
         "missing": [
             {"session": s.id, "receipt": receipt}
             for receipt, s in ours.items()
-            if holds.complete and receipt not in listed
+            if holds.complete and receipt not in listed and s.state is not S.CLOSED
         ],
     }
 

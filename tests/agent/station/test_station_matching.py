@@ -470,6 +470,12 @@ def test_a_hold_that_was_left_open_stays_explained(make: Make, way: str) -> None
         w.start()
         w.run(30)
     assert len(w.sessions()) == 1 and w.request("status")["open"] == []
+    found = w.request("terminal_open_holds")
+    assert (found["unexplained"], found["missing"]) == ([], [])
+    assert found["holds"][0]["session"] == w.session().id
+    assert found["holds"][0]["state"] == "closed"
+    w.terminal.holds[0].open = False
+    assert w.request("terminal_open_holds")["missing"] == [], "nobody counts on it"
 
 
 def test_however_many_sessions_have_ended_since(
