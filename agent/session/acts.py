@@ -293,10 +293,6 @@ def stop_after_restart(s: Session, e: Event) -> Session:
     return after_restart(replace(s, clock_from=None, stop_reason=e.text("reason", "restart")))
 
 
-def stopped(s: Session, e: Event) -> Session:
-    return replace(s, stop_proof=e.text("proof"))
-
-
 def ended(s: Session, e: Event) -> Session:
     by_last = e.text("quality") == LAST_DURABLE
     return replace(

@@ -64,6 +64,9 @@ class E(StrEnum):
     # currency, seq of its record: the same of a session that the station could not go on with
     CLOSED_UNREAD = "closed_unread"
     RESTARTED = "restarted"  # resume
+    # energy_wh (the register when it was read next), at (its stamp), seq of its record: of a closed session
+    # that was billed by an older reading
+    UNMEASURED = "unmeasured"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,28 @@ class Durable(NamedTuple):
     at: Stamp | None
 
 
+def stopped(s: Session, e: Event) -> Session:
+    return replace(s, stop_proof=e.text("proof"))
+
+
 def restarted_ending(s: Session, e: Event) -> Session:
     """Another life of the process than the one that stopped the session."""
     return replace(after_restart(s, e), gone_unwatched=s.gone_wh is not None)
+
+
+def is_named_once(s: Session, _: Event) -> bool:
+    """It was billed by its last durable reading, and nothing names yet what the register says since."""
+    return s.end_quality == LAST_DURABLE and s.unmeasured_seq is None
+
+
+def unmeasured(s: Session, e: Event) -> Session:
+    at = e.mapping("at")
+    return replace(
+        s,
+        next_wh=e.integer("energy_wh"),
+        next_at=Stamp.from_json(dict(at)) if at else e.stamp,  # type: ignore[arg-type]  # as stored
+        unmeasured_seq=e.integer("seq"),
+    )
 
 
 def pays_until_wh(s: Session) -> int | None:

@@ -59,6 +59,26 @@ def session_record(s: Session) -> dict[str, object]:
     }
 
 
+def unmeasured_record(s: Session) -> dict[str, object]:
+    """Energy behind the end reading of a session that was billed by its last durable one: charged to nobody,
+    and not said to be its driver's."""
+    end_wh, next_wh = s.end_wh or 0, s.next_wh or 0
+    return _common(s) | {
+        "refers_seq": None if s.aside == "salvaged" else s.record_seq,
+        "energy_wh": next_wh - end_wh,
+        "meter": {
+            "model": s.meter_model,
+            "serial": s.meter_serial,
+            "begin_wh": end_wh,
+            "end_wh": next_wh,
+            "begin": _stamp(s.end_read_at),
+            "end": _stamp(s.next_at),
+        },
+        "stop_reason": s.stop_reason,
+        "stop_proof": s.stop_proof,
+    }
+
+
 def settlement_record(s: Session) -> dict[str, object]:
     """How the hold ended, or that it was refused, or that nobody knows yet, or what a person says."""
     return _common(s) | {

@@ -67,6 +67,10 @@ class Session:
     ended_at: Stamp | None = None
     end_read_at: Stamp | None = None  # when the end reading was taken, be it an old one
     end_quality: str = ""
+    # the register when it was read next, where the end reading was an old one
+    next_wh: int | None = None
+    next_at: Stamp | None = None
+    unmeasured_seq: int | None = None
     charging_ms: int = 0
     idle_ms: int = 0
     clock_from: Stamp | None = None

@@ -94,7 +94,7 @@ ENERGY: tuple[Row, ...] = (
     *(Row(E.UNPLUGGED, s, S.STOPPING, acts.stop) for s in _RUNNING),
     *(Row(E.RESTARTED, s, s, acts.restarted_charging, acts.may_resume) for s in _RUNNING),
     *(Row(E.RESTARTED, s, S.STOPPING, acts.stop_after_restart) for s in _RUNNING),
-    Row(E.STOPPED, S.STOPPING, S.ENDING, acts.stopped),
+    Row(E.STOPPED, S.STOPPING, S.ENDING, measured.stopped),
     Row(E.ENDED, S.ENDING, S.RAISE_OPEN, acts.ended, raises.is_under_way),
     Row(E.ENDED, S.ENDING, S.RECORDING, acts.ended),
 )
@@ -208,6 +208,11 @@ SET_ASIDE: tuple[Row, ...] = tuple(
     if state is not S.CLOSED
 )
 
+# What is told of a session that has ended, when its register is read again.
+AFTERWARDS: tuple[Row, ...] = (
+    Row(E.UNMEASURED, S.CLOSED, S.CLOSED, measured.unmeasured, measured.is_named_once),
+)
+
 # States that survive a restart as they are: the same effect is owed again.
 _KEPT = (
     S.HOLD_UNCLEAR,
@@ -230,6 +235,7 @@ TABLE: tuple[Row, ...] = (
     *SETTLEMENT,
     *LISTED,
     *SET_ASIDE,
+    *AFTERWARDS,
     *_stay(E.RESTARTED, _KEPT),
 )
 

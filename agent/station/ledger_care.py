@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.ledger import AsyncLedger, LedgerDamaged, LedgerFull
+from agent.ledger import AsyncLedger, LedgerDamaged, LedgerError, LedgerFull
 from agent.station.clock import Clock
 from agent.station.keeper import Log
 
@@ -17,6 +17,14 @@ LOG_PAGES_QUIET, LOG_PAGES_BUSY = 1_000, 3_000
 BATCHES_A_TURN = 20
 # Between two slices of the look-through: the ledger's thread is free most of the time.
 SLICE_PAUSE_S = 0.05
+
+
+async def forget_card(ledger: AsyncLedger, session_id: str, log: Log) -> None:
+    """The code of a card is kept no longer than it is needed (design §2 rule 10)."""
+    try:
+        await ledger.forget_card(session_id)
+    except LedgerError as error:
+        log("card_kept", level="warning", id=error.code, session=session_id, why=str(error))
 
 
 class LedgerCare:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Protocol
 
-from agent.ledger import AsyncLedger, RecordRow
+from agent.ledger import AsyncLedger, Ledger, RecordRow
 from agent.session import E, Effect, Session
 from agent.session.records import session_record, settlement_record
 from agent.station import aside
-from agent.station.keeper import Keeper
+from agent.station.keeper import Keeper, refold
 from agent.station.signing import Signing
 from agent.trust.chain import Sealed, seal
 from agent.trust.keys import Signer
@@ -18,6 +20,14 @@ from agent.values import Stamp
 # events in a row are more than a session has left when it owes a record; what is still owed then is made
 # after the next event.
 MOVES_MOST = 20
+
+
+class Draft(Protocol):
+    """An event of a closed session with its record, before it is signed."""
+
+    def seal(self, key: Signer) -> Sealed: ...
+
+    def store(self, ledger: Ledger, sealed: Sealed) -> None: ...
 
 
 class Recorder:
@@ -53,6 +63,25 @@ class Recorder:
                 return None
             sealed = await self._signing.use(draft.seal)
             return await self._ledger.use(lambda at: aside.store(at, draft, sealed))
+
+    async def add(self, draft: Callable[[Ledger], Draft | None]) -> bool:
+        """A record of a session that has ended. False when it takes none."""
+        async with self._turn:
+            made = await self._ledger.use(draft)
+            if made is None:
+                return False
+            sealed = await self._signing.use(made.seal)
+            await self._ledger.use(lambda ledger: made.store(ledger, sealed))
+            return True
+
+    async def last_sessions(self, limit: int) -> list[Session]:
+        """As far as this version can read them, oldest first."""
+        found = []
+        for row in reversed(await self._ledger.sessions(limit=limit)):
+            session = refold(row.id, await self._ledger.events(row.id))
+            if session is not None:
+                found.append(session)
+        return found
 
     async def _sealed(self, session: Session, effect: Effect) -> Sealed:
         kind = "session" if effect is Effect.RECORD_SESSION else "settlement"

@@ -24,7 +24,7 @@ from agent.station.context import Context
 from agent.station.control import ControlServer, control_path
 from agent.station.keeper import Keeper, Log
 from agent.station.key_source import record_key
-from agent.station.ledger_care import LedgerCare
+from agent.station.ledger_care import LedgerCare, forget_card
 from agent.station.meter_ends import ended_by_last
 from agent.station.notify import Progress, notify, watchdog_interval_ms
 from agent.station.opening import Opening
@@ -35,6 +35,7 @@ from agent.station.signing import Signing
 from agent.station.tariffs import Tariffs
 from agent.station.till import MONEY_EFFECTS
 from agent.station.timers import Timers
+from agent.station.unmeasured import Unmeasured
 from agent.station.wishes import Wishes
 from agent.tariff import Tariff
 from agent.trust import known_keys
@@ -111,6 +112,7 @@ class Station:
         self.context = Context(self.clock, self.keeper, self.progress, self.tariffs, self.log)
         self.parts = build.parts(self.settings, self.paths.card_key, self.context, self.ledger)
         self.recorder = Recorder(self.ledger, self.keeper, self.signing)
+        self.unmeasured = Unmeasured(self.parts.points, self.recorder, self.context)
         desks = self.parts.desks.values()
         self.room = Room(self.ledger, self.paths.state, desks, self.signing, self.log)
         self.signing.changed = self.room.tell
@@ -150,6 +152,7 @@ class Station:
             loops.append(("uplink", self.parts.uplink.run()))
         if self.signing.watches:
             loops.append(("record key", self.signing.run()))
+        loops.append(("unmeasured energy", self.unmeasured.run()))
         loops += [("watchdog", self._watch()), ("housekeeping", self._keep_house())]
         return loops
 
@@ -196,6 +199,7 @@ class Station:
         self.keeper.watch(self.timers.watch)
         self.keeper.watch(self._changed)
         self.keeper.watch(Wishes(self.keeper, self._start).watch)
+        self.keeper.watch(self.unmeasured.watch)
         for session in sessions:
             point = self.parts.points.get(session.evse or "")
             if energy_allowed(session.state) and point is not None:
@@ -286,7 +290,7 @@ class Station:
         if point is not None and session.state in WAKES_CONNECTOR:
             point.wake.set()
         if session.state is S.UNRESOLVED:  # the ledger forgets that of a closed one by itself
-            self._start(f"forget {session.id}", self._forget_card(session.id))
+            self._start(f"forget {session.id}", forget_card(self.ledger, session.id, self.log))
         if self.parts.uplink is not None:
             self.parts.uplink.wake()
 
@@ -309,15 +313,6 @@ class Station:
 
         loop = asyncio.get_running_loop()
         self._asking[session.id] = loop.call_later(UNKNOWN_ASK_S, ask)
-
-    async def _forget_card(self, session_id: str) -> None:
-        """The code of a card is kept no longer than it is needed (design §2 rule 10)."""
-        try:
-            await self.ledger.forget_card(session_id)
-        except LedgerError as error:
-            self.log(
-                "card_kept", level="warning", id=error.code, session=session_id, why=str(error)
-            )
 
     # --- watching ---------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from agent.trust.plain import JSON
 from agent.values import Stamp
 
 GENESIS = "0" * 64
-RECORD_TYPES = ("session", "settlement", "gap")
+RECORD_TYPES = ("session", "settlement", "gap", "unmeasured")
 # A report is read by people and scripts: past this many problems the file is simply not ours.
 MAX_PROBLEMS = 1000
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")

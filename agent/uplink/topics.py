@@ -32,7 +32,7 @@ class Topics:
         return f"/{self.tenant}/{self.station}"
 
     def record(self, name: str) -> str:
-        """`name`: session, settlement, gap or batch."""
+        """`name`: session, settlement, gap, unmeasured or batch."""
         return f"{self.root}/v1/{self.tenant}/{self.station}/rec/{name}"
 
     @property

@@ -14,7 +14,7 @@ from hil.backend.envelope import BadMessage, Event, Topic, mismatch, parse_event
 from hil.backend.jose import ACK_TYP, RECORD_TYP, BadJws, Signed, sign, verify
 from hil.backend.keyring import Keyring
 
-RECORD_TYPES = ("session", "settlement", "gap")
+RECORD_TYPES = ("session", "settlement", "gap", "unmeasured")
 
 
 def utc_now() -> str:

@@ -85,10 +85,18 @@ DATA: dict[E, dict[str, Any]] = {
     E.FREE: {"who": "a technician"},
     E.CLOSED_BY_HAND: {"how": "paid", "note": "paid by transfer"},
     E.CLOSED_UNREAD: {
-        **{"how": "written_off", "note": "ended at the terminal", "by": "jana", "aside": "salvaged"},
-        **{"stored": "charging", "hold": HOLD, "held_minor": 5000, "currency": "EUR", "seq": 4},
+        "how": "written_off",
+        "note": "ended at the terminal",
+        "by": "jana",
+        "aside": "salvaged",
+        "stored": "charging",
+        "hold": HOLD,
+        "held_minor": 5000,
+        "currency": "EUR",
+        "seq": 4,
     },
     E.RESTARTED: {"resume": False},
+    E.UNMEASURED: {"energy_wh": 150_000, "at": stamp(9_000_000).to_json(), "seq": 5},
 }
 
 

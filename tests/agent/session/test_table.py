@@ -158,7 +158,7 @@ MATRIX: dict[str, dict[str, str]] = {
         "closed_by_hand": "settled",
         "restarted": "unresolved",
     },
-    "closed": {},
+    "closed": {"unmeasured": "closed"},
 }
 # A person's word on a session that was set aside ends it wherever its fold stands.
 for _state, _cell in MATRIX.items():
@@ -205,6 +205,7 @@ SESSION_VARIANTS: tuple[dict[str, Any], ...] = (
     {"plugged": False},
     {"plugged": True},
     {"plugged": True, "evse": None},
+    {"end_quality": "last_durable"},
     {"held_minor": None},
     {"held_minor": 0},
     {"attempts": 0},
@@ -295,6 +296,10 @@ GUARDED: list[tuple[S, E, dict[str, Any], dict[str, Any], str]] = [
     (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": 1}, "held"),
     (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": None}, "releasing"),
     (S.HOLD_UNCLEAR, E.HOLD_FOUND, {}, {"approved_minor": 0}, "releasing"),
+    # What the register says later is told once, and only where the bill had an old reading.
+    (S.CLOSED, E.UNMEASURED, {}, {}, ""),
+    (S.CLOSED, E.UNMEASURED, {"end_quality": "last_durable"}, {}, "closed"),
+    (S.CLOSED, E.UNMEASURED, {"end_quality": "last_durable", "unmeasured_seq": 5}, {}, ""),
     # A wish to cancel is remembered once, and nothing begins with it.
     (S.AUTHORIZING, E.CANCELLED, {"cancel_wish": "local"}, {}, ""),
     (S.APPROVED, E.CANCELLED, {"cancel_wish": "local"}, {}, ""),

@@ -13,10 +13,10 @@ from agent.session import S
 Make = Callable[..., World]
 
 
-def blind(w: World, for_s: float = 3 * 3600) -> None:
-    """Neither controller nor meter answers any more; energy flows on."""
+def blind(w: World) -> None:
+    """Neither controller nor meter answers until the session is billed all the same; energy flows on."""
     w.plant.meter_answers = w.plant.answers = False
-    w.run(for_s)
+    w.until_state(S.CLOSED, within_s=5_000)
 
 
 def record(w: World, kind: str) -> dict[str, Any]:
@@ -49,3 +49,79 @@ def test_a_confirmed_end_was_read_when_the_session_ended(make: Make) -> None:
     assert done.ended_at is not None
     assert body["meter"]["end"] == done.ended_at.to_json()
     assert body["stop_proof"] == "controller and meter"
+
+
+def comes_back(w: World) -> None:
+    w.plant.meter_answers = w.plant.answers = True
+    w.run(60)
+
+
+def test_unmeasured_energy_is_named(make: Make) -> None:
+    w = make()
+    charge(w, seconds=90)
+    blind(w)
+    billed = w.session()
+    comes_back(w)
+    body = record(w, "unmeasured")
+    assert body["session_id"] == billed.id and body["refers_seq"] == billed.record_seq
+    assert body["energy_wh"] == w.plant.delivered_wh - billed.energy_wh > 10_000
+    assert body["meter"]["begin_wh"] == billed.end_wh
+    assert body["meter"]["end_wh"] == w.plant.register_wh
+    assert w.session().cost_minor == billed.cost_minor
+    assert [line["id"] for line in w.logged("energy_unmeasured")] == ["STA-052"]
+    w.kill()
+    w.start()
+    w.run(60)
+    record(w, "unmeasured")  # still the only one
+
+
+def test_it_is_named_by_the_next_life(make: Make) -> None:
+    w = make()
+    charge(w, seconds=90)
+    blind(w)
+    billed = w.session()
+    w.kill()
+    w.passes(600)
+    w.plant.meter_answers = w.plant.answers = True
+    w.start()
+    w.run(60)
+    assert record(w, "unmeasured")["energy_wh"] == w.plant.delivered_wh - billed.energy_wh
+
+
+def test_the_next_session_is_not_counted(make: Make) -> None:
+    """What it drew is on its own bill; its begin reading is where the unmeasured energy ends."""
+    w = make()
+    charge(w, seconds=90)
+    blind(w)
+    billed = w.session()
+    w.plant.meter_answers = w.plant.answers = True
+    w.until(lambda: not w.plant.released and w.plant.power_w == 0, within_s=10)
+    w.kill()
+    before_wh = w.plant.register_wh
+    w.start()
+    w.plant.unplug()
+    w.run(2)
+    second = charge(w, b"second", seconds=120)
+    assert second.id != billed.id
+    assert record(w, "unmeasured")["meter"]["end_wh"] == before_wh == second.begin_wh
+
+
+def test_a_bill_that_names_everything_has_no_such_record(make: Make) -> None:
+    w = make()
+    charge(w, seconds=90)
+    w.plant.draw(0)
+    w.run(90)  # a durable reading a minute
+    w.plant.meter_answers = w.plant.answers = False
+    w.until_state(S.CLOSED, within_s=5_000)
+    assert w.session().end_quality == "last_durable"
+    comes_back(w)
+    assert "unmeasured" not in [body["type"] for body in w.payloads()]
+
+
+def test_another_meter_says_nothing_about_it(make: Make) -> None:
+    w = make()
+    charge(w, seconds=90)
+    blind(w)
+    w.plant.serial, w.plant.begin_wh = "SDM-2", 900_000
+    comes_back(w)
+    assert "unmeasured" not in [body["type"] for body in w.payloads()]

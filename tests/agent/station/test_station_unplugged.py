@@ -38,6 +38,9 @@ def test_the_next_car_is_not_billed_to_the_driver_who_left(make: Make) -> None:
     assert done.end_quality == "last_durable"
     assert [line["id"] for line in w.errors() if line["level"] == "error"] == ["STA-051"]
     one_end_each(w)
+    w.run(60)
+    (named,) = [body for body in w.payloads() if body["type"] == "unmeasured"]
+    assert named["energy_wh"] == w.plant.delivered_wh - his_wh, "of nobody who pays"
 
 
 @pytest.mark.parametrize("state", [S.STOPPING, S.ENDING])

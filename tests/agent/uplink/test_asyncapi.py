@@ -23,7 +23,7 @@ from test_uplink import running
 from agent.ledger import Ledger, RecordRow
 from agent.ledger.salvage import Salvaged
 from agent.session import E, S
-from agent.session.records import session_record, settlement_record
+from agent.session.records import session_record, settlement_record, unmeasured_record
 from agent.tariff import EnergyPrice, PriceBasis, Rounding, Tariff, Usage, price
 from agent.trust import jws
 from agent.trust.chain import GENESIS, seal
@@ -68,6 +68,9 @@ def bodies() -> list[tuple[str, dict[str, Any]]]:
             if reference:  # the story's terminal tells no seconds
                 body[name] = {**reference, "time": "120455"}
         found.append(("settlement", body))
+    by_last = reach(S.ENDING).tell(E.ENDED, quality="last_durable", energy_wh=112_345)
+    closed = by_last.all(E.RECORDED, E.SETTLED, E.RECORDED)
+    found.append(("unmeasured", unmeasured_record(closed.tell(E.UNMEASURED).session)))
     return found
 
 
