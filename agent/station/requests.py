@@ -127,7 +127,8 @@ class Requests:
             raise ControlRefused(
                 f"STA-018: session {session.id} is {session.state}; there is nothing to stop"
             )
-        return {"session": session.id, "state": str(step.session.state), "pending": pending}
+        told = {"session": session.id, "state": str(step.session.state)}
+        return told | {"pending": True} if pending else told
 
     async def limit(self, request: Mapping[str, Any]) -> Any:
         """Limit a session by cost, energy or time, for its driver or for the back end. Asked again with the
@@ -138,11 +139,12 @@ class Requests:
         except ValueError as error:
             raise ControlRefused(f"STA-050: {error}") from None
         session = keeper.sessions.get(session_id)
-        if session is None:
-            raise _no_session(session_id)
-        if session.state not in TAKES_LIMITS:
+        state = (
+            (await self.session({"id": session_id}))["state"] if session is None else session.state
+        )
+        if session is None or session.state not in TAKES_LIMITS:
             raise ControlRefused(
-                f"STA-050: session {session_id} is {session.state}; expected one whose energy may still flow"
+                f"STA-050: session {session_id} is {state}; expected one whose energy may still flow"
             )
         event = Event(E.LIMITED, self._station.clock.stamp(), data)
         changed = changes(session, event)
@@ -190,7 +192,7 @@ class Requests:
         station, session_id = self._station, str(request["id"])
         keeper = station.keeper
         session = keeper.sessions.get(session_id) or keeper.left.sessions.get(session_id)
-        if session_id in station.keeper.set_aside:
+        if session_id in keeper.set_aside or (session is not None and session.aside):
             raise ControlRefused(
                 f"STA-045: session {session_id} is set aside, and nothing is sent for it; end its hold at"
                 " the terminal or the acquirer, then take it off the list: `voltill sessions close`"

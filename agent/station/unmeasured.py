@@ -185,7 +185,7 @@ class Unmeasured:
             self._context.log(
                 "energy_unmeasured",
                 level="warning",
-                id="STA-052",
+                id="STA-053",
                 session=session.id,
                 evse=session.evse,
                 energy_wh=more_wh,

@@ -68,7 +68,7 @@ def test_unmeasured_energy_is_named(make: Make) -> None:
     assert body["meter"]["begin_wh"] == billed.end_wh
     assert body["meter"]["end_wh"] == w.plant.register_wh
     assert w.session().cost_minor == billed.cost_minor
-    assert [line["id"] for line in w.logged("energy_unmeasured")] == ["STA-052"]
+    assert [line["id"] for line in w.logged("energy_unmeasured")] == ["STA-053"]
     w.kill()
     w.start()
     w.run(60)
