@@ -152,7 +152,14 @@ def _print_references(found: dict[str, Any]) -> None:
         click.echo("  how it ended, by the terminal:")
         echo(references(found | {"card_name": None, "card_last4": None} | found["result"]), 4)
     if found["hold_left_open"]:
-        echo(f"Its hold may still be open: voltill sessions free {found['id']}", 2)
+        echo(f"Its hold may still be open. {ends_hold(found)}", 2)
+
+
+def ends_hold(found: dict[str, Any]) -> str:
+    """Of one that the station could not go on with, it never takes up the hold again."""
+    if found["aside"]:
+        return "See that it is ended at the terminal or the acquirer."
+    return f"Free it: voltill sessions free {found['id']}"
 
 
 # The quality of the clock behind a time.
@@ -278,7 +285,7 @@ def close(session_id: str, how: str, note: str, config: Path, state: Path, as_js
                 f"  Its hold{held if found['amount_known'] else ''} was neither charged nor released."
             )
             echo(f"{references(found)}, at {found['terminal']}", 2)
-            click.echo(f"  Free it: voltill sessions free {session_id}")
+            echo(ends_hold(found), 2)
 
 
 def _user() -> str:

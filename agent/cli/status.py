@@ -71,7 +71,7 @@ def _parked(found: dict[str, Any]) -> int:
 
 def _print_key(found: dict[str, Any]) -> None:
     if trouble := (found.get("record_key") or {}).get("trouble"):
-        click.echo(f"  record key: {trouble}; no new sessions, records wait")
+        echo(f"record key: {trouble}; no new sessions, records wait", 2, hang=2)
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -79,7 +79,8 @@ def _print(found: dict[str, Any]) -> None:
     click.echo(f"Station {found['station']}: {running}")
     _print_key(found)
     for t in found["terminals"]:
-        click.echo(f"  terminal {t['id']}: {t['trouble'] or 'ready'} (TID {t['tid'] or 'unknown'})")
+        stands = t["trouble"] or "ready"
+        echo(f"terminal {t['id']}: {stands} (TID {t['tid'] or 'unknown'})", 2, hang=2)
         if t["closing"]:
             click.echo(f"    its day is being ended ({t['closing']}): no new sessions")
         if t["strange_holds"]:
@@ -92,7 +93,7 @@ def _print(found: dict[str, Any]) -> None:
             line += f", {e['power_w']} W"
         click.echo(line)
         if e["estop"] or e["faults"]:
-            click.echo("    " + ", ".join(["emergency stop"] * e["estop"] + e["faults"]))
+            echo(", ".join(["emergency stop"] * e["estop"] + e["faults"]), 4)
     if found["uplink"] is not None:
         _print_uplink(found["uplink"])
     for name in found["stuck"]:
@@ -101,7 +102,7 @@ def _print(found: dict[str, Any]) -> None:
         click.echo("No open sessions.")
     _print_open(found["open"], found["totals"])
     for day in found["ends_of_day"]:
-        click.echo(f"  {day_text(day)}")
+        echo(day_text(day), 2, hang=2)
     known = {each["id"]: each for each in found.get("aside", ())}
     for session_id, stored in found["set_aside"].items():
         _print_aside(session_id, stored, known.get(session_id))
@@ -198,14 +199,14 @@ def _print_uplink(uplink: dict[str, Any]) -> None:
     """See Uplink.status for the keys."""
     way = "connected" if uplink["connected"] else "not connected"
     since = "" if uplink["since_ms"] is None else f" for {uplink['since_ms'] // 1000} s"
-    click.echo(f"  uplink {uplink['url']}: {way}{since}, back end {uplink['backend']}")
+    echo(f"uplink {uplink['url']}: {way}{since}, back end {uplink['backend']}", 2, hang=2)
     if uplink["unacked"] is not None:
         waiting = (
             f"{uplink['unacked']} records wait, acknowledged through {uplink['acked_through']}"
         )
         parked = f", {uplink['parked']} refused and parked" if uplink["parked"] else ""
-        click.echo(f"    {waiting}{parked}")
+        echo(f"{waiting}{parked}", 4)
     if uplink["trouble"] is not None:
-        click.echo(f"    {uplink['trouble']['id']}: {uplink['trouble']['text']}")
+        echo(f"{uplink['trouble']['id']}: {uplink['trouble']['text']}", 4)
     for code, text in uplink["alarms"].items():
-        click.echo(f"    {code}: {text}")
+        echo(f"{code}: {text}", 4)

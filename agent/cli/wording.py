@@ -71,15 +71,14 @@ def references(row: Row) -> str:
     return ", ".join([*parts, card] if card else parts)
 
 
-def echo(text: str, indent: int) -> None:
-    """`text` behind `indent` blanks, in lines that fit."""
-    blanks = " " * indent
+def echo(text: str, indent: int, hang: int = 0) -> None:
+    """`text` behind `indent` blanks, in lines that fit; all but the first stand `hang` further in."""
     click.echo(
         textwrap.fill(
             text,
             COLUMNS - 1,
-            initial_indent=blanks,
-            subsequent_indent=blanks,
+            initial_indent=" " * indent,
+            subsequent_indent=" " * (indent + hang),
             break_long_words=False,
             break_on_hyphens=False,
         )

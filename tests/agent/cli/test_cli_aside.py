@@ -31,6 +31,10 @@ def test_by_command(voltill: Any, past: Past, monkeypatch: pytest.MonkeyPatch, w
         done = voltill(*close)
         assert done.code == 0, done.err
         assert "was neither charged nor released" in done.out
+        assert "ended at the terminal or the acquirer" in done.out and "Free it" not in done.out
+        if way == "running":
+            free = voltill("sessions", "free", past.open, "--state", past.state)
+            assert free.code == 2 and "is set aside, and nothing is sent" in free.err
         found = voltill("status", "--state", past.state, "--json").json
         assert (found["set_aside"], found["aside"], found["open"]) == ({}, [], [])
         shown = voltill("sessions", "show", past.open, "--state", past.state, "--json").json

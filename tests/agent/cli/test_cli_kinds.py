@@ -181,4 +181,31 @@ def test_closing_says_that_the_hold_is_still_open(voltill: Voltill, kinds: Kinds
     assert "  Its hold of 50.00 EUR was neither charged nor released.\n" in done.out
     assert f"  Free it: voltill sessions free {refused}\n" in done.out
     shown = voltill("sessions", "show", refused, "--state", kinds.state).out
-    assert f"Its hold may still be open: voltill sessions free {refused}\n" in shown
+    assert f"Its hold may still be open. Free it: voltill sessions free {refused}\n" in shown
+
+
+def test_long_troubles_fit_too(
+    voltill: Voltill, kinds: Kinds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agent.cli import status
+
+    found = voltill("status", "--state", kinds.state, "--json").json
+    why = "TRM-006: nothing answers at /dev/payment-terminal; expected an acknowledgement; check power"
+    found["terminals"] = [
+        {"id": "t1", "tid": "52523535", "trouble": why, "closing": "", "strange_holds": []}
+    ]
+    found["record_key"] = {"trouble": why}
+    found["uplink"] = {
+        "url": "mqtts://broker.example:8883",
+        "connected": False,
+        "since_ms": 61_000,
+        "backend": "unknown",
+        "unacked": None,
+        "alarms": {"UPL-012": why},
+        "parked": 0,
+        "trouble": {"id": "UPL-001", "text": why},
+    }
+    monkeypatch.setattr(status, "from_ledger", lambda *_: found)
+    lines = voltill("status", "--state", kinds.state).out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    assert " ".join(lines).count("check power") == 4

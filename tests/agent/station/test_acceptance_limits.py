@@ -188,8 +188,10 @@ def test_too_late_for_a_limit(make: Make) -> None:
     w = charging(make)
     w.terminal.tap(CARD)
     done = w.until_state(S.CLOSED)
-    with pytest.raises(ControlRefused, match="STA-012"):
+    with pytest.raises(ControlRefused, match=r"STA-050: .* is closed"):
         w.request("limit", session=done.id, max_time_s=5)
+    with pytest.raises(ControlRefused, match="STA-012"):
+        w.request("limit", session="NOBODY", max_time_s=5)
     w.terminal.script["capture"].append("declined")
     w.plant.unplug()
     w.run(10)
