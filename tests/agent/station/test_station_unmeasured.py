@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from support.station_world import UTC_MS, World, charge
 
 from agent.session import S
+from agent.station import unmeasured
 
 Make = Callable[..., World]
 
@@ -88,8 +90,9 @@ def test_it_is_named_by_the_next_life(make: Make) -> None:
     assert record(w, "unmeasured")["energy_wh"] == w.plant.delivered_wh - billed.energy_wh
 
 
-def test_the_next_session_is_not_counted(make: Make) -> None:
+def test_the_next_session_is_not_counted(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it drew is on its own bill; its begin reading is where the unmeasured energy ends."""
+    monkeypatch.setattr(unmeasured, "LOOK_S", 300)  # nobody looks before it has begun
     w = make()
     charge(w, seconds=90)
     blind(w)
@@ -103,6 +106,8 @@ def test_the_next_session_is_not_counted(make: Make) -> None:
     w.run(2)
     second = charge(w, b"second", seconds=120)
     assert second.id != billed.id
+    w.run(300)
+    assert w.session().state is S.CHARGING
     assert record(w, "unmeasured")["meter"]["end_wh"] == before_wh == second.begin_wh
 
 
