@@ -62,6 +62,7 @@ class Charger:
     cable: Cable
     connectors: list[Connector]
     on_look: Callable[[], None] = lambda: None
+    on_plug: Callable[[int, bool, int], None] = lambda n, plugged, energy_mwh: None
     stations: list[Station] = field(default_factory=list)
     framer: RequestFramer = field(init=False)
     _silence: asyncio.TimerHandle | None = None
@@ -83,8 +84,11 @@ class Charger:
     def change(self, n: int, **values: bool | int) -> None:
         """What a person or a car does: plugged, load_w, estop, ground_fault."""
         self.look()
+        plant = self.connectors[n].plant
         for name, value in values.items():
-            setattr(self.connectors[n].plant, name, value)
+            setattr(plant, name, value)
+        if "plugged" in values:
+            self.on_plug(n, plant.plugged, plant.energy_mwh)
         self.connectors[n].plant.changed()
 
     def fault(self, station: str, fault: Fault) -> None:

@@ -26,7 +26,10 @@ PEACE_S = 1_200.0
 PATIENCE_S = 400.0
 LOOK_S = 2.0
 QUIET_S = 4.0
+RECENT_S = 60.0
 ASK_S = 60.0
+HOUR_S = 3_600.0
+LONG_TROUBLE_S = 2.2 * HOUR_S  # the longest fault of simulate.make, and the first tries by the hour
 
 
 @dataclass(slots=True)
@@ -84,11 +87,16 @@ class Episode:
         if not world.run_until(life.done, VISITS_S):
             return _failed("life_hangs", "the drivers did not come to an end")
         life.result()
+        long = self.plan.variant.peace_h
+        if long:
+            world.run_until(lambda: False, LONG_TROUBLE_S)
         world.trace("world", "peace")
         faults.end_all()
-        self._peace_s = world.time.now_s
+        self._peace_s, world.peace_ms = world.time.now_s, world.time.ms
         if not world.run_until(self._peaceful, PEACE_S):
             return self._restless(faults)
+        if long:
+            world.run_until(lambda: False, long * HOUR_S)
         told = self._ask_all()
         if told is None:
             return _failed("no_answer", "the agent does not answer on its control socket")
@@ -110,6 +118,9 @@ class Episode:
         if world.draining() and not patient:
             self._calm_since_s = None
             return False
+        since_ms = world.time.ms - round(RECENT_S * 1000)
+        if world.states() and any(world.troubles.during(since_ms, world.time.ms)) and not patient:
+            return False  # a link that comes back may settle what is open
         self._look_at_outbox()
         if self._unacked != 0 or world.backend.ask_again():
             return False

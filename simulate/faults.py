@@ -12,6 +12,7 @@ from hil.common.control import ControlError
 from simulate.day_faults import DayFaults
 from simulate.plan import Fault
 from simulate.till import SimTerminal
+from simulate.troubles import Trouble, is_trouble
 from simulate.world import World
 
 End = Callable[[], Any]
@@ -61,6 +62,7 @@ MONEY_COMMANDS = ("reserve", "capture", "cancel")
 REFUSALS = (0x9B, 0x9C, 0xA3, 0xE0, 0x6C, 0x83, 0xFF, 0x05, 0xB8)
 OTHER_TID = "60606060"
 HOST_OFFLINE = (0xA1, 0x9B, 0xA3)
+AT_TERMINAL = frozenset({"terminal", "host", "day", "strange"})
 # What a kind of fault excuses in the end: see simulate.oracle.
 EXCUSES = {
     "bus": ("meter", "evse"),
@@ -74,6 +76,7 @@ EXCUSES = {
     "host": ("terminal",),
     "backend": ("backend",),
     "broker": ("backend",),
+    "tariff": (),
 }
 
 
@@ -101,9 +104,23 @@ class Faults(DayFaults):
             {"evse", "disk"} & set(EXCUSES[fault.kind.partition("_")[0]])
         )
         self._world.trace("fault", f"{fault.kind} ({fault.amount}) for {fault.for_s:g} s")
-        end: End = getattr(self, f"_{fault.kind}")(fault)
+        trouble = self._trouble(fault)
+        undo: End = getattr(self, f"_{fault.kind}")(fault)
+
+        def end() -> None:
+            if trouble is not None:
+                self._world.troubles.end(trouble)
+            undo()
+
         self._ends.append(end)
         self._later(fault.for_s, self._end, fault.kind, end)
+
+    def _trouble(self, fault: Fault) -> Trouble | None:
+        if not is_trouble(fault.kind):
+            return None
+        at_terminal = AT_TERMINAL & {fault.kind.partition("_")[0]}
+        where = self.terminal(fault).name if at_terminal else ""
+        return self._world.troubles.begin(fault.kind, where)
 
     def _end(self, kind: str, end: End) -> None:
         if end in self._ends:
@@ -321,6 +338,11 @@ class Faults(DayFaults):
         return lambda: setattr(backend, "publishes_lost_permille", 0)
 
     # --- the board --------------------------------------------------------------------------------
+
+    def _tariff_changes(self, fault: Fault) -> End:
+        """Somebody writes another one into its file; the next life of the agent reads it."""
+        self._world.tariff = 1
+        return _nothing
 
     def _clock_jump(self, fault: Fault) -> End:
         world = self._world

@@ -138,7 +138,7 @@ class Driver:
             self._do("presses the emergency stop", estop=True)
         elif visit.end == "sigterm" and world.process is not None:
             world.trace("person", "stops the service")
-            world.process.terminate()
+            world.terminate()
         elif visit.end == "full":
             self._do("car is full", load_w=0)
             await asyncio.sleep(20.0)
@@ -151,7 +151,7 @@ class Driver:
     async def _leave(self) -> None:
         await asyncio.sleep(self._visit.stays_s)
         self._do("unplugs and leaves", plugged=False, load_w=0)
-        self._world.car_left()
+        self._world.watch.car_left()
         if self._plant.estop:
             await asyncio.sleep(3.0)
             self._do("the emergency stop is released", estop=False)

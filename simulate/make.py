@@ -46,7 +46,8 @@ DAYS = (
     Variant(reboot_at="13:22", eod_holds="refuses"),
 )
 REPLACED = "terminal_replaced"
-MORE_FAULTS = (*DAY_FAULTS, REPLACED)
+TARIFF_CHANGES = "tariff_changes"
+MORE_FAULTS = (*DAY_FAULTS, REPLACED, TARIFF_CHANGES)
 SEVERAL = (
     Variant(connectors=3),
     Variant(connectors=2, terminals=2),
@@ -56,8 +57,18 @@ SEVERAL = (
         connectors=4, terminals=2, end_at="13:19", drain_min=0, eod_holds="cancels", hold="12.00"
     ),
 )
+TIMED = (
+    Variant(timed=True),
+    Variant(timed=True, connectors=2),
+    Variant(timed=True, hold="12.00", raises=True),
+    Variant(timed=True, resume_s=5, on_sigterm="hand_over"),
+)
 MORE_VARIANTS = (*DAYS, *SEVERAL)
 MORE_OF = 4  # one seed of so many has a station of these
+TIMED_OF = 9  # ... whose tariff knows charging time
+CHANGED_OF = 11  # ... whose tariff changes while the agent is dead
+LONG_OF = 400  # ... that is left alone for a day and more: as dear as a hundred others
+LONG_PEACE_H = 26
 REPLACED_OF = 30  # one seed of so many has a terminal that is replaced
 LIMITED_OF = 12  # one visit of so many has a limit of its own
 LIMITS = (
@@ -69,7 +80,7 @@ LIMITS = (
     "max_time_s 15",
     "max_time_s 40",
 )
-OWN = 0xDA7
+OWN, LATER = 0xDA7, 0x71F
 FAULTS = (
     "terminal_noise",
     "terminal_flips",
@@ -121,6 +132,8 @@ class Menu:
     faults_most: int = 3
     more: tuple[Variant, ...] = MORE_VARIANTS
     more_faults: tuple[str, ...] = MORE_FAULTS
+    timed: tuple[Variant, ...] = TIMED
+    long_of: int = LONG_OF
 
 
 def make_plan(seed: int, menu: Menu) -> Plan:
@@ -130,6 +143,11 @@ def make_plan(seed: int, menu: Menu) -> Plan:
     own = random.Random(seed ^ OWN)
     if menu.more and own.randrange(MORE_OF) == 0:
         variant = own.choice(menu.more)
+    later = random.Random(seed ^ LATER)
+    if menu.long_of and later.randrange(menu.long_of) == 0:
+        return make_long(seed, menu, later)
+    if menu.timed and later.randrange(TIMED_OF) == 0:
+        variant = later.choice(menu.timed)
     visits = [_visit(rng, variant) for _ in range(rng.randint(*menu.visits))]
     calm = rng.randrange(1000) < menu.calm_permille
     faults: list[Fault] = []
@@ -148,12 +166,56 @@ def make_plan(seed: int, menu: Menu) -> Plan:
         _add_days(seed, menu, own, visits, faults, kills)
     if REPLACED in menu.more_faults and not calm and own.randrange(REPLACED_OF) == 0:
         faults.append(_own_fault(REPLACED, len(visits), own))
+    if TARIFF_CHANGES in menu.more_faults and kills and later.randrange(CHANGED_OF) == 0:
+        faults.append(_own_fault(TARIFF_CHANGES, len(visits), later))
     if not calm:
-        for n, visit in enumerate(visits):
-            if own.randrange(LIMITED_OF) == 0 and visit.end in ("unplug", "tap", "limit"):
-                limit = own.choice(LIMITS)
-                visits[n] = replace(visit, limit=limit, end="limit", load_w=22_000)
+        _add_limits(own, visits)
     return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills))
+
+
+# Trouble that is over only after hours, and what a terminal says no by so often that it is tried by the hour.
+LONG_FAULTS = (
+    ("terminal_refuses", "capture 9c 9"),
+    ("terminal_refuses", "cancel 9c 9"),
+    ("terminal_refuses", "capture a0 7"),
+    ("terminal_loses", ""),
+    ("terminal_point", "reserve:result_sent"),
+    ("terminal_point", "capture:completed"),
+    ("terminal_point", "capture:result_answered"),
+    ("terminal_unplugged", ""),
+    ("terminal_off", ""),
+    ("terminal_replaced", ""),
+    ("host_offline", ""),
+)
+LONG_FAULT_S = (700.0, 2_400.0, 7_000.0)
+
+
+def make_long(seed: int, menu: Menu, rng: random.Random) -> Plan:
+    """A few visits with trouble around the money, hours in which that lasts, and more than a day of peace."""
+    variant = Variant(peace_h=LONG_PEACE_H, on_sigterm=rng.choice(("end", "hand_over")))
+    visits = []
+    faults: list[Fault] = []
+    kills: list[Kill] = []
+    for number in range(1, rng.randint(1, 2) + 1):
+        visit = replace(
+            _visit(rng, variant), order=rng.choice(("plug_first", "plug_first", "no_plug"))
+        )
+        visits.append(replace(visit, card=rng.choice(CARDS), early="", stray_tap=""))
+        if menu.faults:
+            kind, what = rng.choice(LONG_FAULTS)
+            after_s, for_s = rng.choice((5.0, 15.0, 30.0)), rng.choice(LONG_FAULT_S)
+            faults.append(Fault(kind, number, after_s, for_s, rng.randrange(1 << 12), what))
+    if menu.kills and rng.randrange(2):
+        aimed = aim(pair_of(seed, variant), 1, visits[0], rng, menu.cuts)
+        kills += aimed.kills
+    return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills))
+
+
+def _add_limits(own: random.Random, visits: list[Visit]) -> None:
+    for n, visit in enumerate(visits):
+        if own.randrange(LIMITED_OF) == 0 and visit.end in ("unplug", "tap", "limit"):
+            limit = own.choice(LIMITS)
+            visits[n] = replace(visit, limit=limit, end="limit", load_w=22_000)
 
 
 def _add_days(

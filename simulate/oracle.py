@@ -12,18 +12,17 @@ from typing import Any
 
 from hil.backend.jose import key_id, load_public, payload_of
 from hil.terminal.cards import CARDS, Card, bcd_number
-from hil.verify import Evidence, Record, Truth, check
+from hil.verify import Evidence, Record, check
 from hil.verify.acquirer import group
 from hil.verify.evidence import ERROR
-from hil.verify.sessions import check_sessions
-from simulate.charger import START_WH
+from simulate.causes import check_causes
 from simulate.days import check_days, day_classes, strange
+from simulate.energy import check_energy, check_time
 from simulate.place import MAX_POWER_W
+from simulate.prompt import check_promptness
 from simulate.till import name_of
 from simulate.world import World
 
-# How much longer than the truth the idle time of one session may be told: polls and commits.
-IDLE_SLACK_MS = 6_000
 STEP_MINOR = 4  # one Wh of the tariff, rounded up
 STOP_S = 15  # a turn of the station, a lost reply, the car that lets go
 UID_BYTES = 4  # a shorter one is in any text
@@ -65,38 +64,29 @@ def judge(world: World, told: Told, disturbed: frozenset[str]) -> Verdict:
     verdict = Verdict(sessions=len(told.sessions))
     verdict.violations += world.violations
     evidence = _evidence(world, told)
-    findings = [*check(evidence), *_energy(world, told)]
-    for finding in findings:
+    for finding in check(evidence):
         if strange(world, told.sessions, finding):
             continue
         if finding.severity != ERROR:
             verdict.classes[finding.code] += 1
-            continue
-        excuse = _excuse(finding.code, finding.where, told, disturbed)
-        if excuse:
-            verdict.classes[excuse] += 1
         else:
             verdict.violations.append((finding.code, f"{finding.where}: {finding.text}"))
+    for difference in check_energy(world, told.sessions):
+        if difference.excuse:
+            verdict.classes[difference.excuse] += 1
+        else:
+            verdict.violations.append((difference.code, difference.text))
     verdict.violations += _holds(world, told)
     verdict.violations += _money(world, told, disturbed)
     verdict.violations += _chain(told)
     verdict.violations += _cards(world, evidence.texts)
-    verdict.violations += _idle(world, told)
+    verdict.violations += check_time(world, told.sessions)
+    verdict.violations += check_causes(world, told.sessions)
+    verdict.violations += check_promptness(world, told.sessions)
     verdict.violations += check_days(world, told.status, told.sessions, disturbed)
     verdict.classes += day_classes(world)
     verdict.classes.update(_classes(told))
     return verdict
-
-
-def _excuse(code: str, where: str, told: Told, disturbed: frozenset[str]) -> str:
-    """The named class of a difference that its cause explains; empty when nothing does."""
-    by_last = any(s.get("end_quality") == "last_durable" for s in told.sessions)
-    energy = code in ("energy_truth_differs", "energy_outside_session")
-    if energy and by_last and disturbed & {"meter", "outage"}:
-        return "billed by the last durable reading"
-    if energy and any(s["state"] in ("stopping", "ending") for s in told.sessions):
-        return "session still running"
-    return ""
 
 
 def _evidence(world: World, told: Told) -> Evidence:
@@ -113,29 +103,23 @@ def _evidence(world: World, told: Told) -> Evidence:
     return Evidence(
         movements=world.movements(),
         records=records,
-        sessions=told.sessions,
+        sessions=[s | {"tariff_id": _tariff(world, s)} for s in told.sessions],
         receipts=told.receipts,
-        tariffs={world.place.tariff.id: world.place.tariff},
+        tariffs={str(n): priced.rules for n, priced in enumerate(world.place.tariffs)},
         keys={key_id(key): key},
         forks=len(database.rows("fork", 100)),
         texts=texts,
     )
 
 
-def _energy(world: World, told: Told) -> Iterator[Any]:
-    """Each meter's truth against the sessions on it, register after register."""
-    world.charger.look()
-    for connector in world.charger.connectors:
-        # In the order of the register: the wall clock may have jumped.
-        sessions = [
-            s | {"started": f"{s['end_wh'] or 0:012}"}
-            for s in told.sessions
-            if s["evse"] == connector.name
-        ]
-        truth = Truth(START_WH, connector.plant.energy_mwh)
-        alone = Evidence([], [], sessions, {}, {world.place.tariff.id: world.place.tariff}, {})
-        alone.truth = truth
-        yield from (f for f in check_sessions(alone) if f.code.startswith("energy_"))
+def _tariff(world: World, session: dict[str, Any]) -> str:
+    """Which one lay in the file when the agent was started that began this session. A session whose beginning
+    was stored and not told began in the life before the one that tells of it first."""
+    lives, story = world.chronicle.lives, world.chronicle.story(session["id"])
+    if story is None:
+        return str(lives[-1][1])
+    at = max(n for n, (at_ms, _) in enumerate(lives) if at_ms <= story.began_ms)
+    return str(lives[at if story.whole else max(0, at - 1)][1])
 
 
 def _holds(world: World, told: Told) -> Iterator[tuple[str, str]]:
@@ -241,20 +225,6 @@ def _chain(told: Told) -> Iterator[tuple[str, str]]:
     numbers = [payload_of(jws)["seq"] for jws in told.records]
     if numbers != list(range(1, len(numbers) + 1)):
         yield "numbers_gap", f"the agent's records are numbered {numbers}"
-
-
-def _idle(world: World, told: Told) -> Iterator[tuple[str, str]]:
-    """Nobody pays for more idle time than there was."""
-    for connector in world.charger.connectors:
-        sessions = [s for s in told.sessions if s["evse"] == connector.name]
-        told_ms = sum(s["idle_ms"] for s in sessions)
-        true_ms = connector.idle_ns // 1_000_000
-        if told_ms > true_ms + IDLE_SLACK_MS * len(sessions):
-            yield "idle_time", f"{told_ms} ms of idle time are billed, {true_ms} ms were"
-        for s in sessions:
-            if s["charging_ms"] + s["idle_ms"] > connector.offered_ns // 1_000_000 + IDLE_SLACK_MS:
-                text = f"{s['id']}: {s['charging_ms']} + {s['idle_ms']} ms"
-                yield "time", f"{text}; energy was offered for {connector.offered_ns // 1_000_000}"
 
 
 def _classes(told: Told) -> Counter[str]:

@@ -93,6 +93,23 @@ idle_time:
 fixed:
   - price: "0.35"
 """
+# The same name, other prices: what lies in the file after somebody has written to it.
+LATER_TARIFF = """
+id: adhoc
+currency: EUR
+prices: including_vat
+vat_percent: "19"
+rounding: half_up
+energy:
+  - price_kwh: "35.0000"
+idle_time:
+  - price_minute: "0.90"
+fixed:
+  - price: "1.10"
+"""
+CHARGING_TIME = """charging_time:
+  - price_minute: "2.40"
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +132,8 @@ class Variant:
     eod_holds: str = ""
     reboot_at: str = ""
     foreign: str = "report"
+    timed: bool = False  # its tariff charges for the time in which energy flows, too
+    peace_h: int = 0  # hours without anybody and without trouble, before all is judged
 
     def terminal_of(self, connector: int) -> int:
         """Connectors are shared out in their order, the first terminal's are not the fewer."""
@@ -134,12 +153,25 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class Priced:
+    """The settings with one tariff, and the judge's own reading of that."""
+
+    loaded: Loaded
+    rules: TariffRules
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
+    """`tariffs`: what lies in the tariff file at first, and after it was changed."""
+
     folder: Path
     variant: Variant
-    loaded: Loaded
+    tariffs: tuple[Priced, ...]
     backend_key: ec.EllipticCurvePrivateKey
-    tariff: TariffRules
+
+    @property
+    def loaded(self) -> Loaded:
+        return self.tariffs[0].loaded
 
     @property
     def state(self) -> Path:
@@ -205,19 +237,19 @@ class Places:
             resume_s=variant.resume_s,
         )
         (folder / "station.yaml").write_text(text)
-        (folder / "tariff.yaml").write_text(TARIFF)
         password = folder / "zvt-password"
         password.write_text(PASSWORD)
         password.chmod(0o600)
         RecordKey.generate().save(folder / "record-key.pem")
         (folder / "backend.pem").write_bytes(public_pem(self._backend_key.public_key()))
-        return Place(
-            folder,
-            variant,
-            load_station(folder / "station.yaml"),
-            self._backend_key,
-            load_tariff(folder / "tariff.yaml"),
-        )
+        more = CHARGING_TIME if variant.timed else ""
+        tariffs = tuple(_priced(folder, text + more) for text in (TARIFF, LATER_TARIFF))
+        return Place(folder, variant, tariffs, self._backend_key)
+
+
+def _priced(folder: Path, tariff: str) -> Priced:
+    (folder / "tariff.yaml").write_text(tariff)
+    return Priced(load_station(folder / "station.yaml"), load_tariff(folder / "tariff.yaml"))
 
 
 def _terminal(variant: Variant, n: int) -> str:

@@ -162,6 +162,8 @@ class SimTerminal(Simulator):
         self.former: list[Memory] = []
         # Holds of nobody's session, and when they were made.
         self.strange: dict[HoldName, int] = {}
+        self.on_power: Callable[[bool], None] = lambda _: None
+        self.on_refusal: Callable[[str], None] = lambda _: None
         options = Options(
             control=NOWHERE,
             store=NOWHERE,
@@ -180,6 +182,21 @@ class SimTerminal(Simulator):
         finally:
             vars(hil_simulator)["Store"] = shipped
         self.cable = cable
+        # The bank's own, and told: no class of hil's knows that somebody wants to hear of it.
+        self.bank.check_refusal = self._check_refusal  # type: ignore[method-assign]
+
+    def _check_refusal(self, command: str) -> None:
+        if self.bank.refusals.get(command):
+            self.on_refusal(command)
+        type(self.bank).check_refusal(self.bank, command)
+
+    async def power_off(self) -> None:
+        self.on_power(False)
+        await super().power_off()
+
+    def power_on(self) -> None:
+        super().power_on()
+        self.on_power(True)
 
     async def start(self) -> SimTerminal:
         """As hil's, without control socket and pty."""

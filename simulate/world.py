@@ -16,13 +16,16 @@ from hil.verify.gather import movements
 from simulate.backend import Backend
 from simulate.cable import Cable, Noise
 from simulate.charger import make_charger
+from simulate.chronicle import Chronicle
 from simulate.disk import Disk
 from simulate.fate import DAY_END, NO_SESSION, Fate, Kill
 from simulate.loop import Conductor, SharedLoop, Time
 from simulate.place import BUS_PORT, NAMES, TERMINAL_PORTS, TERMINALS, Place
 from simulate.process import BoardClock, Process
 from simulate.seams import Board
-from simulate.till import TIDS, HoldName, SimTerminal, name_of
+from simulate.till import TIDS, SimTerminal
+from simulate.troubles import Trouble, Troubles
+from simulate.watch import Watch
 
 UTC_MS = 1_795_176_000_000  # 20 November 2026, 12:00
 NO_CLOCK_UTC_MS = 1_000_000  # a board without a battery begins in 1970
@@ -36,8 +39,6 @@ QUIET = ("held", "beginning", "starting", "suspended", "stopping", "ending", "re
 APART = 1_000_003  # between the chances of two terminals
 # A dead process' dialogue may go on at a terminal whose host is slow.
 LATE_HOLD_MS = 120_000
-# A driver of charge controllers believes that a car has gone when it was told so twice.
-SEEN_S = 5.0
 
 
 class Broken(Exception):
@@ -62,6 +63,8 @@ class World:
         self.lines: list[tuple[int, str, str]] = []
         self.logs: list[dict[str, Any]] = []
         self.verbose = False
+        self.troubles = Troubles(self.time)
+        self.chronicle = Chronicle(self.time, len(place.evses))
         self._devices(place, seed)
         self.disk = board.vfs.disk = Disk()
         ballast = place.state / "ballast"
@@ -70,10 +73,11 @@ class World:
         self.process: Process | None = None
         self.starts = self.power_cuts = self.starts_failed = 0
         self._corpse: Kill | None = None
-        self._ready = self._drew = self.bus_troubled = self._by_hand = False
+        self._ready = self.bus_troubled = self._by_hand = False
         self.limits: dict[str, tuple[str, int]] = {}  # by session, as the agent has agreed
+        self.tariff = 0  # which of the place's tariffs lies in its file
+        self.peace_ms = 0  # since when everything works again
         self._aimed_at: Kill | None = None
-        self._spent: set[HoldName] = set()
         self.outages: list[tuple[int, int]] = []
         self.violations: list[tuple[str, str]] = []
         # Clocks
@@ -91,7 +95,9 @@ class World:
         bus = Cable("bus", self.loop, 9600, self.bus_noise)
         self.bus_cable = bus
         self.charger = make_charger(self.time, self.loop, bus, place.evses)
-        self.charger.on_look = self._look
+        self.watch = Watch(self)
+        self.charger.on_look = self.watch.look
+        self.charger.on_plug = self.chronicle.plug
         self.terminals = [self._terminal(n, seed) for n in range(place.variant.terminals)]
         self.backend = Backend(
             self.time, self.loop, place.backend_key, place.station_pem, NAMES, seed
@@ -104,6 +110,16 @@ class World:
         settings = self.place.variant.terminal_settings
         made = SimTerminal(self.time, cable, seed + n * APART, settings, TERMINALS[n], TIDS[n])
         made.acquirer.on_hold = functools.partial(self._held, made.name)
+        made.on_refusal = lambda command: self.troubles.note(f"refused {command}", made.name)
+        down: list[Trouble] = []
+
+        def power(on: bool) -> None:
+            if not on:
+                down.append(self.troubles.begin("down", made.name))
+            while on and down:
+                self.troubles.end(down.pop())
+
+        made.on_power = power
         return made
 
     async def _start_terminals(self) -> None:
@@ -165,9 +181,11 @@ class World:
         self.starts += 1
         self._ready = False
         self.trace("board", f"start {self.starts}")
+        self.watch.starts()
+        self.chronicle.lives.append((self.time.ms, self.tariff))
         self.process = Process(
             self.time,
-            self.place.loaded,
+            self.place.tariffs[self.tariff].loaded,
             self.place.paths,
             self.disk,
             self.fate,
@@ -201,7 +219,7 @@ class World:
             self.booted_ms, self.boots = self.time.ms, self.boots + 1
         else:
             self.disk = self.disk.after_kill()
-        self.outages.append((self.time.ms, round(kill.away_s * 1000)))
+        self._outage(kill.away_s)
         self.loop.call_later(kill.away_s, self.start)
 
     def _remove(self, process: Process) -> None:
@@ -222,8 +240,19 @@ class World:
             self.starts_failed += 1
         if troubles:
             self.trace("board", f"unhandled: {troubles[0]}")
-        self.outages.append((self.time.ms, round(RESTART_S * 1000)))
+        self._outage(RESTART_S)
         self.loop.call_later(START_FAILED_S if error is not None else RESTART_S, self.start)
+
+    def _outage(self, away_s: float) -> None:
+        self.outages.append((self.time.ms, round(away_s * 1000)))
+        self.troubles.outage()
+        self.watch.dies()
+
+    def terminate(self) -> None:
+        """Somebody stops the service."""
+        if self.process is not None:
+            self.troubles.outage()
+            self.process.terminate()
 
     def kill_now(self, power: bool, away_s: float) -> None:
         if self.process is not None:
@@ -281,10 +310,16 @@ class World:
         line = {"event": event, "level": level, "at_ms": self.time.ms, **values}
         if len(self.logs) < LOG_LINES_MAX:
             self.logs.append(line)
-        self._ready = self._ready or event == "station_ready"
+        if event == "station_ready" and not self._ready:
+            self._ready = True
+            self.troubles.back()
+            self.watch.is_back()
         if event == "day_end" and values["step"] == "intent":
             self._poke(DAY_END)
+        if event == "zvt_command" and values.get("command") == "Repeat Receipt":
+            self.chronicle.asked.setdefault(str(values.get("terminal")), []).append(self.time.ms)
         if event == "session":
+            self.chronicle.told(values["session"], values["event_name"], str(values["state"]))
             self._poke(str(values["state"]))
             self.trace("agent", f"{values['session']} {values['event_name']} -> {values['state']}")
         elif level in ("warning", "error") or (self.verbose and event != "zvt_command"):
@@ -349,33 +384,3 @@ class World:
         hold = terminal.strange_hold(amount_minor)
         self._by_hand = False
         self.trace("person", f"holds {hold.amount_minor} by hand, receipt {hold.receipt}")
-
-    def _look(self) -> None:
-        """No energy without a completed hold of whoever is there: at every word on the bus."""
-        connectors = self.charger.connectors
-        for terminal in self.terminals:
-            drawing = sum(
-                1
-                for n, c in enumerate(connectors)
-                if c.plant.power_mw and self.terminal_of(n) is terminal
-            )
-            if not drawing:
-                continue
-            self._drew = True
-            other = self._spent | terminal.strange.keys()
-            fresh = [hold for hold in terminal.holds if name_of(hold) not in other]
-            if drawing > len(fresh):
-                text = f"{drawing} cars draw energy on {len(fresh)} completed holds of theirs"
-                self.violated("energy_without_hold", text)
-
-    def car_left(self) -> None:
-        """Whoever pulls the plug after energy has flowed is done: nobody else may charge on that hold.
-        Only where it is clear whose hold it is, and where the agent had time to see it."""
-        if len(self.charger.connectors) == 1 and self._drew:
-            left = {name_of(hold) for hold in self.terminal.holds}
-            self.loop.call_later(SEEN_S, self._spend, left, self.starts)
-        self._drew = False
-
-    def _spend(self, holds: set[HoldName], starts: int) -> None:
-        if self.ready and self.starts == starts and not self.bus_troubled:
-            self._spent |= holds

@@ -1,0 +1,177 @@
+"""The judge of energy and time: connector after connector, what the meter truly measured against the sessions
+on it. `hil.verify` compares the same from outside; here it is known when a plug was pulled, when the agent
+was dead, and what stood in its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from hil.verify.sessions import resolution_wh
+from simulate.charger import START_WH, Connector
+from simulate.chronicle import Plugged, Story
+from simulate.world import World
+
+# How much longer than the truth the idle time of one session may be told: polls and commits.
+IDLE_SLACK_MS = 6_000
+# How much less than the time of its offer an undisturbed session may be told: the same at both ends.
+TIME_SLACK_MS = 6_000
+MWH_PER_WH = 1_000
+# A plug that was away for less may have been missed, and so may one that nobody could ask for.
+SEEN_MS = 5_000
+BY_LAST = "billed by the last durable reading"
+WHILE_DEAD = "flowed while the agent was dead, charged to nobody"
+# What may keep the agent from a reading.
+BLIND = ("outage", "bus", "meter", "evse", "disk")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`excuse`: the class of one that is as it must be; empty for a violation."""
+
+    code: str
+    text: str
+    excuse: str = ""
+
+
+def check_energy(world: World, sessions: list[dict[str, Any]]) -> Iterator[Difference]:
+    world.charger.look()
+    for n, connector in enumerate(world.charger.connectors):
+        mine = [s for s in sessions if s["evse"] == connector.name]
+        yield from _registers(world, n, mine)
+        for session in mine:
+            yield from _of_another(world, n, session)
+
+
+def _registers(world: World, n: int, sessions: list[dict[str, Any]]) -> Iterator[Difference]:
+    """In the order of the register, as the wall clock may have jumped: what is between two sessions, and
+    behind the last one."""
+    measured = [s for s in sessions if s["begin_wh"] is not None]
+    measured.sort(key=lambda s: (s["begin_wh"], s["end_wh"] or 0))
+    at, before = Fraction(START_WH), list[dict[str, Any]]()
+    for session in measured:
+        begin, end = session["begin_wh"], session["end_wh"]
+        yield from _gap(world, n, before, at, Fraction(begin), session["id"])
+        if end is None:
+            return  # still running, which is a violation by itself
+        if session["energy_wh"] != end - begin or end < begin:
+            text = f"{session['id']}: {session['energy_wh']} Wh billed from {begin} to {end}"
+            yield Difference("energy_differs", text)
+        # One that took nothing may stand there as well.
+        before = [*(s for s in before if s["end_wh"] == end), session]
+        at = Fraction(end)
+    energy_mwh = world.charger.connectors[n].plant.energy_mwh
+    total = START_WH + Fraction(energy_mwh, MWH_PER_WH)
+    yield from _gap(world, n, before, at, total, "the end")
+
+
+def _gap(
+    world: World, n: int, before: list[dict[str, Any]], at: Fraction, to: Fraction, where: str
+) -> Iterator[Difference]:
+    """Energy that no session accounts for, or two do. Too much is excused by nothing. `before`: the sessions
+    that ended where it begins."""
+    bound = resolution_wh(int(to))
+    if abs(to - at) <= bound:
+        return
+    who = ", ".join(s["id"] for s in before) or "the begin"
+    text = f"{float(to - at):.3f} Wh between {who} and {where}"
+    if to < at:
+        yield Difference("energy_overbilled", text)
+        return
+    excuse = ""
+    if to - at - _flowed_dead(world, n, at, to) <= bound:
+        excuse = WHILE_DEAD
+    elif any(s["end_quality"] == "last_durable" and _blind(world, s) for s in before):
+        excuse = BY_LAST
+    code = "energy_truth_differs" if where == "the end" else "energy_outside_session"
+    yield Difference(code, text, excuse)
+
+
+def _flowed_dead(world: World, n: int, at: Fraction, to: Fraction) -> Fraction:
+    """What of this flowed into a car that came when the one before had gone, on a release that nobody could
+    withdraw."""
+    bound = resolution_wh(int(to))
+    left = [p for p in world.chronicle.plugs[n] if not p.plugged]
+    if not any(abs(_register(p.energy_mwh) - at) <= bound for p in left):
+        return Fraction(0)
+    found = Fraction(0)
+    for span in world.chronicle.dead[n]:
+        until = to if span.to_mwh is None else min(to, _register(span.to_mwh))
+        found += max(Fraction(0), until - max(at, _register(span.from_mwh)))
+    return found
+
+
+def _register(energy_mwh: int) -> Fraction:
+    return START_WH + Fraction(energy_mwh, MWH_PER_WH)
+
+
+def _blind(world: World, session: dict[str, Any]) -> bool:
+    story = world.chronicle.story(session["id"])
+    if story is None:
+        return False
+    found = world.troubles.during(story.began_ms, story.settled_ms)
+    return any(t.kind.startswith(BLIND) for t in found)
+
+
+def _of_another(world: World, n: int, session: dict[str, Any]) -> Iterator[Difference]:
+    """Whoever pulls the plug pays for nothing that flows afterwards, as far as the agent could see it."""
+    begin, end = session["begin_wh"], session["end_wh"]
+    if begin is None or end is None:
+        return
+    bound = resolution_wh(end)
+    story = world.chronicle.story(session["id"])
+    plugs = world.chronicle.plugs[n]
+    for at, left in enumerate(plugs):
+        register = _register(left.energy_mwh)
+        if left.plugged or not begin + bound < register < end - bound:
+            continue
+        came = plugs[at + 1] if at + 1 < len(plugs) else None
+        if story is not None and _seen(world, story, left, came):
+            text = f"{session['id']}: {float(end - register):.3f} Wh after its plug was pulled"
+            yield Difference("energy_of_another", text)
+
+
+def _seen(world: World, story: Story, left: Plugged, came: Plugged | None) -> bool:
+    """The agent has said so, or nothing has kept it from seeing it."""
+    until_ms = world.time.ms if came is None else came.at_ms
+    said = any(
+        s.event == "unplugged" and left.at_ms <= s.at_ms <= until_ms + SEEN_MS for s in story.steps
+    )
+    hidden = any(
+        t.kind.startswith(BLIND) for t in world.troubles.during(left.at_ms - SEEN_MS, until_ms)
+    )
+    return said or (not hidden and until_ms - left.at_ms > SEEN_MS)
+
+
+# --- Time -----------------------------------------------------------------------------------------
+
+
+def check_time(world: World, sessions: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Nobody pays for more idle time than there was, nor for more time than energy was offered; where nothing
+    was in the way, nor for less."""
+    for connector in world.charger.connectors:
+        mine = [s for s in sessions if s["evse"] == connector.name]
+        told_ms = sum(s["idle_ms"] for s in mine)
+        true_ms = connector.idle_ns // 1_000_000
+        if told_ms > true_ms + IDLE_SLACK_MS * len(mine):
+            yield "idle_time", f"{told_ms} ms of idle time are billed, {true_ms} ms were"
+        offered_ms = connector.offered_ns // 1_000_000
+        for s in mine:
+            if s["charging_ms"] + s["idle_ms"] > offered_ms + IDLE_SLACK_MS:
+                text = f"{s['id']}: {s['charging_ms']} + {s['idle_ms']} ms"
+                yield "time", f"{text}; energy was offered for {offered_ms}"
+        if not any(t.kind.startswith(BLIND) for t in world.troubles.during(0, world.time.ms)):
+            yield from _not_less(connector, mine)
+
+
+def _not_less(connector: Connector, sessions: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    charging_ms = (connector.offered_ns - connector.idle_ns) // 1_000_000
+    for what, true_ms in (
+        ("charging_ms", charging_ms),
+        ("idle_ms", connector.idle_ns // 1_000_000),
+    ):
+        told_ms = sum(s[what] for s in sessions)
+        if told_ms < true_ms - TIME_SLACK_MS * len(sessions):
+            yield "time_lost", f"{connector.name}: {told_ms} {what} are billed, {true_ms} were"

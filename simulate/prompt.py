@@ -1,0 +1,141 @@
+"""The judge of time: what follows at once has to follow at once, what is tried again has its schedule, and a
+terminal that is left alone is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from simulate.causes import BY_MINUTE, DUE, HOUR_MS, MINUTE_MS, undisturbed
+from simulate.chronicle import Story
+from simulate.till import SimTerminal
+from simulate.world import World
+
+# From the moment at which it is clear what is to be charged or released, until it stands at the acquirer: two
+# equal readings, a record, a card read that is called off, and a dialogue; twice that where others wait.
+PROMPT_MS = 25_000
+# The same when something was in the way: from its end on, a new link, a question and the try that follows
+# it, each after a minute.
+RECOVERED_MS = 200_000
+# A day that is being ended makes everybody wait.
+DAY_MS = 60_000
+# A plug that goes is seen after two rounds of the bus.
+SEEN_MS = 4_000
+CONNECTION_MS = 30_000  # connection_timeout_s of simulate.place
+# A deadline is a timer of the event loop; what it orders waits for nobody.
+TIMER_SLACK_MS = 3_000
+# Questions for one session that cannot be told come a minute apart, and each asks the last result once; a
+# link that is made anew asks, too. More in an hour is more than one chain of questions.
+ASKS_AN_HOUR = 75
+
+
+class Ended(NamedTuple):
+    """A hold at the acquirer, and what ended it."""
+
+    held_ms: int
+    ended_ms: int
+    kind: str
+
+
+def check_promptness(world: World, sessions: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for session in sessions:
+        story = world.chronicle.story(session["id"])
+        if story is None or not story.whole:
+            continue
+        terminal = next(t for t in world.terminals if t.name == session["terminal"])
+        yield from _schedule(world, session, story)
+        ended = _ended(session, terminal)
+        if ended is not None:
+            due = _due_ms(world, session, story, ended)
+            late = "" if due is None else _late(world, story, terminal, due, ended)
+            if late:
+                yield "late", f"{session['id']}: {late}"
+    yield from _asked(world, sessions)
+
+
+def _ended(session: dict[str, Any], terminal: SimTerminal) -> Ended | None:
+    known = session["hold"] or {}
+    held_ms = None
+    acquirer = terminal.acquirer
+    for row, at_ms in zip(acquirer.booked, acquirer.booked_ms, strict=True):
+        if row["tid"] != known.get("terminal_id"):
+            continue
+        if row["kind"] == "hold" and row["trace"] == known.get("trace"):
+            held_ms = at_ms
+            continue
+        same = row["hold_receipt"] == known.get("receipt")
+        if held_ms is not None and same and row["kind"] in ("capture", "release"):
+            return Ended(held_ms, at_ms, row["kind"])
+    return None
+
+
+def _due_ms(world: World, session: dict[str, Any], story: Story, ended: Ended) -> int | None:
+    """From when on nothing but the end of the hold was left to do."""
+    stopping = story.entered("stopping")
+    releasing = story.entered("releasing")
+    found = [*stopping[:1], *releasing[:1]]
+    connector = next(
+        (n for n, c in enumerate(world.charger.connectors) if c.name == session["evse"]), None
+    )
+    begun = story.entered("starting")
+    if connector is not None and begun:
+        left = world.chronicle.unplugged_between(connector, begun[0], ended.ended_ms)
+        found += [left[0].at_ms + SEEN_MS] if left else []
+    if len(world.charger.connectors) == 1 and not begun:
+        plugs = world.chronicle.plugs[0]
+        there = any(p.plugged and p.at_ms <= ended.ended_ms for p in plugs) and not all(
+            p.at_ms < ended.held_ms for p in plugs
+        )
+        if not there and not (plugs and plugs[-1].plugged):
+            found.append(ended.held_ms + CONNECTION_MS)
+    return min(found, default=None)
+
+
+def _late(world: World, story: Story, terminal: SimTerminal, due_ms: int, ended: Ended) -> str:
+    prompt_ms = PROMPT_MS + (DAY_MS if world.place.variant.ends_days else 0)
+    took_ms = ended.ended_ms - due_ms
+    if took_ms <= prompt_ms:
+        return ""
+    text = f"its {ended.kind} came {took_ms // 1000} s after it was due"
+    if undisturbed(world, story, terminal.name):
+        return text
+    if len(story.entered(*DUE)) > BY_MINUTE:
+        return ""  # by the hour
+    found = list(world.troubles.during(due_ms, ended.ended_ms, terminal.name))
+    since_ms = ended.ended_ms - max([due_ms, *(t.to_ms for t in found)])
+    return f"{text}, {since_ms // 1000} s after all worked again" if since_ms > RECOVERED_MS else ""
+
+
+# --- The schedule ---------------------------------------------------------------------------------
+
+
+def _schedule(world: World, session: dict[str, Any], story: Story) -> Iterator[tuple[str, str]]:
+    """Tries of what was not done: five a minute apart, then by the hour, for a day."""
+    tries = 0
+    for due, after in zip(story.steps, story.steps[1:], strict=False):
+        if due.state not in DUE or due.event == "restarted":
+            continue
+        tries += 1
+        if after.event != "retry_due":
+            continue
+        wanted_ms = MINUTE_MS if tries <= BY_MINUTE else HOUR_MS
+        waited_ms = after.at_ms - due.at_ms
+        if any(t.kind == "outage" for t in world.troubles.during(due.at_ms, after.at_ms)):
+            continue
+        if abs(waited_ms - wanted_ms) > TIMER_SLACK_MS:
+            text = f"try {tries + 1} came after {waited_ms // 1000} s, not {wanted_ms // 1000}"
+            yield "off_schedule", f"{session['id']}: {text}"
+
+
+def _asked(world: World, sessions: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """How often a terminal is asked for its last result when nobody is there: in any hour of peace."""
+    for name, asked in world.chronicle.asked.items():
+        waiting = sum(1 for s in sessions if s["terminal"] == name and s["state"] != "closed")
+        most, later = 0, [ms for ms in asked if ms >= world.peace_ms]
+        first = 0
+        for last, at_ms in enumerate(later):
+            while later[first] < at_ms - HOUR_MS:
+                first += 1
+            most = max(most, last - first + 1)
+        if most > ASKS_AN_HOUR * max(1, waiting):
+            yield "asks_too_often", f"{name} was asked {most} times in an hour of peace"
