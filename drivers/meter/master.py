@@ -35,13 +35,21 @@ QUARANTINE_LENGTHS = 4
 QUARANTINE_BOUND_MIN_MS = 1000
 
 
+# Percent of the time that bytes take by the baud rate: what arrives sooner was on its way before we asked.
+# The rest is for adapters that divide their clock badly.
+SOONEST_PERCENT = 95
+
+
 @dataclass(slots=True)
 class _Flight:
-    """What is on the line. `echo`: bytes of our own that the adapter still has to return."""
+    """What is on the line. `echo`: bytes of our own that the adapter still has to return. `too_soon`: bytes
+    came sooner than the request and they themselves can have passed the line."""
 
     receiver: Receiver
+    sent_us: int
     sent_end_us: int
     echo: bytes
+    too_soon: bool = False
 
 
 @dataclass(slots=True)
@@ -64,8 +72,10 @@ class Master(Turns):
         self._flight: _Flight | None = None  # of the request under way
         self._dirty: _Dirty | None = None
         self._longest_us: dict[int, int] = {}
+        self._unseen_us = LATENCY_SLACK_MS * MS
         self._last_byte_us = 0
         self._stray = 0
+        self._paced = False
 
     # --- What the owner tells -----------------------------------------------------------------
 
@@ -83,15 +93,17 @@ class Master(Turns):
         if self._dirty is not None and nobody_waited:
             self._dirty.since_us = now_us  # nothing was prolonged for anybody
         self._longest_us[request.unit] = timing.longest_reply_ms * MS
+        chars = len(request.frame) + request.reply_bytes
+        self._unseen_us = max(self._unseen_us, LATENCY_SLACK_MS * MS + self.wire.us(chars))
         return ticket
 
-    def line_opened(self, now_us: int) -> None:
-        """Bytes can flow. Whoever spoke on this line before, maybe our own killed process, may be owed
-        a reply by any device of this bus."""
-        self._up = True
+    def line_opened(self, now_us: int, *, paced: bool = False) -> None:
+        """Bytes can flow. Whoever spoke on this line before, maybe our own killed process a moment ago,
+        may be owed a reply by any device of this bus."""
+        self._up, self._paced = True, paced
         self._stray = 0
         self._last_byte_us = now_us
-        self._soil(now_us, max(self._longest_us.values(), default=0))
+        self._soil(now_us + self._unseen_us, max(self._longest_us.values(), default=0))
         if self._dirty is not None:
             self._dirty.since_us = now_us
 
@@ -153,7 +165,7 @@ class Master(Turns):
         self._deadline_us = sent_end_us + wait_us + self.wire.us(job.request.reply_bytes)
         self._asked = job
         echo = frame if self._echo else b""
-        self._flight = _Flight(Receiver(job.request), sent_end_us, echo)
+        self._flight = _Flight(Receiver(job.request), now_us, sent_end_us, echo)
         self._stray = 0
         return frame
 
@@ -162,6 +174,7 @@ class Master(Turns):
             if flight.echo:
                 data = _without_echo(flight, data)
             values = flight.receiver.feed(data)
+            self._check_pace(flight, now_us, whole=values is not None)
         except ExceptionReply as error:
             self._stray = flight.receiver.surplus
             self._excepted(job, error, now_us)
@@ -171,6 +184,17 @@ class Master(Turns):
             if values is not None:
                 self._stray = flight.receiver.surplus
                 self._answered(job, values, now_us)
+
+    def _check_pace(self, flight: _Flight, now_us: int, *, whole: bool) -> None:
+        """A reply repeated by a repeater is on its way when the next request goes out, and has the right
+        shape. Raises BadFrame for a reply whose bytes came too soon."""
+        if not self._paced:
+            return
+        least_us = flight.sent_end_us - flight.sent_us + self.wire.us(flight.receiver.got)
+        flight.too_soon |= 100 * (now_us - flight.sent_us) < SOONEST_PERCENT * least_us
+        if whole and flight.too_soon:
+            spent_us = now_us - flight.sent_us
+            raise BadFrame(f"a reply {spent_us} us after the request, which takes {least_us} us")
 
     def _time_out(self, job: Job, now_us: int) -> None:
         flight = self._flight
@@ -182,7 +206,9 @@ class Master(Turns):
         assert self._flight is not None
         self._rest(job, now_us)
         sent_end_us = self._flight.sent_end_us
-        self._soil(max(now_us, sent_end_us), job.timing.longest_reply_ms * MS)
+        # A reply that begins in time is seen later: an adapter may hand it over in one piece at its end.
+        unseen_us = LATENCY_SLACK_MS * MS + self.wire.us(job.request.reply_bytes)
+        self._soil(max(now_us, sent_end_us + unseen_us), job.timing.longest_reply_ms * MS)
         if self._dirty is not None:
             self._dirty.since_us = now_us
             self._dirty.owed_by, self._dirty.owed_since_us = job.request.unit, sent_end_us

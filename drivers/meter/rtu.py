@@ -230,7 +230,8 @@ class Bus(Calls):
             after = now - self._lost_since_ms
             self._env.log("bus_line_back", port=self._spec.port, after_ms=after)
         self._lost_since_ms, self._lost_why = None, ""
-        self._master.line_opened(_now_us(asyncio.get_running_loop()))
+        paced = getattr(self._line, "paced", False)
+        self._master.line_opened(_now_us(asyncio.get_running_loop()), paced=paced)
         self._step()
 
     def _lost(self, why: str) -> None:

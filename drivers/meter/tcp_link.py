@@ -36,7 +36,7 @@ class TcpMaster(Turns):
         # Transactions given up: number -> (unit, when sent).
         self._owed: dict[int, tuple[int, int]] = {}
 
-    def line_opened(self, now_us: int) -> None:
+    def line_opened(self, now_us: int, *, paced: bool = False) -> None:
         """A new connection: what was sent on the old one is answered there, or never."""
         self._up = True
         self._bytes.clear()

@@ -139,8 +139,8 @@ class Turns(ABC):
             self._queue = [job for job in self._queue if job.ticket != ticket]
 
     @abstractmethod
-    def line_opened(self, now_us: int) -> None:
-        """Bytes can flow."""
+    def line_opened(self, now_us: int, *, paced: bool = False) -> None:
+        """Bytes can flow. `paced`: none arrives sooner than the baud rate allows, as at a real UART."""
 
     def line_lost(self, why: str, now_us: int) -> None:
         """The line is gone: everything under way and waiting fails with LineGone."""

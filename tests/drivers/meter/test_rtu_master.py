@@ -42,8 +42,8 @@ class MsMaster(Master):
     def cancel(self, ticket: int, now_ms: int) -> None:
         super().cancel(ticket, now_ms * 1000)
 
-    def line_opened(self, now_ms: int) -> None:
-        super().line_opened(now_ms * 1000)
+    def line_opened(self, now_ms: int, *, paced: bool = False) -> None:
+        super().line_opened(now_ms * 1000, paced=paced)
 
     def line_lost(self, why: str, now_ms: int) -> None:
         super().line_lost(why, now_ms * 1000)
