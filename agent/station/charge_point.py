@@ -310,7 +310,7 @@ class ChargePoint:
             return "emergency stop"
         if self._fault_since_ms is not None and now - self._fault_since_ms >= FAULT_BOUND_MS:
             return "fault of the charge controller"
-        if self.reading.state is ReadingState.WRONG_SERIAL:
+        if self.reading.state in (ReadingState.WRONG_SERIAL, ReadingState.WRONG_MODEL):
             return "meter exchanged"
         if self._meter_lost:
             return "meter lost"

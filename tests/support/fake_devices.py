@@ -518,6 +518,7 @@ class Plant:
     fault: bool = False
     answers: bool = True
     meter_answers: bool = True
+    meter_claims: ReadingState | None = None  # another serial number or model than the one that is expected
     serial: str = "SDM-1"
     failsafe_s: int | None = None
     bus_ms: int = 60
@@ -674,6 +675,8 @@ class MeterDriver:
         now = self._p.clock_ms()
         if not self._p.meter_answers:
             return Reading(ReadingState.NO_ANSWER, now, why="MTR-002: no answer")
+        if self._p.meter_claims is not None:
+            return Reading(self._p.meter_claims, now, why="MTR-015: it claims to be another one")
         wh = self._p.register_wh // self._p.meter_step_wh * self._p.meter_step_wh
         return Reading(ReadingState.OK, now, wh, self._p.power_w, self._p.serial)
 

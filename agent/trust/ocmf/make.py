@@ -39,6 +39,7 @@ _STATUS = {
     ReadingState.NOT_AVAILABLE: "F",
     ReadingState.OUT_OF_RANGE: "O",
     ReadingState.WRONG_SERIAL: "X",
+    ReadingState.WRONG_MODEL: "X",
 }
 
 

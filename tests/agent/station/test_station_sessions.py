@@ -9,7 +9,7 @@ import pytest
 from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
 
 from agent.session import S
-from agent.values import Reading
+from agent.values import Reading, ReadingState
 
 Make = Callable[..., World]
 
@@ -495,3 +495,19 @@ def test_card_data_in_a_text_of_the_terminal_goes_nowhere(make: Make) -> None:
     assert done.refusal["text"] == "*"
     assert "1111" not in str(w.log_lines)
     assert b"4111" not in b"".join(f.read_bytes() for f in w.state.iterdir())
+
+
+@pytest.mark.parametrize("claims", [ReadingState.WRONG_SERIAL, ReadingState.WRONG_MODEL])
+def test_a_meter_that_claims_to_be_another_one_ends_energy_at_once(
+    make: Make, claims: ReadingState
+) -> None:
+    w = make()
+    charge(w, seconds=60)
+    before = w.session()
+    w.plant.meter_claims = claims
+    w.run(3)
+    assert not w.plant.released
+    session = w.until_state(S.CLOSED, within_s=300)
+    assert (session.stop_reason, session.end_quality) == ("meter exchanged", "last_durable")
+    assert session.end_wh is not None and session.end_wh >= (before.last_wh or 0)
+    one_end_each(w)
