@@ -37,6 +37,8 @@ class Recorder:
     def __init__(self, ledger: AsyncLedger, keeper: Keeper, signing: Signing) -> None:
         self._ledger, self._keeper, self._signing = ledger, keeper, signing
         self._turn = asyncio.Lock()
+        # Called when a record is stored of which no session tells: somebody has to send it.
+        self.stored: Callable[[], None] = lambda: None
 
     async def record(self, session_id: str, effect: Effect) -> None:
         """Make the record a session owes. Does nothing when it has it already."""
@@ -62,7 +64,9 @@ class Recorder:
             if draft is None:
                 return None
             sealed = await self._signing.use(draft.seal)
-            return await self._ledger.use(lambda at: aside.store(at, draft, sealed))
+            after = await self._ledger.use(lambda at: aside.store(at, draft, sealed))
+            self.stored()
+            return after
 
     async def add(self, draft: Callable[[Ledger], Draft | None]) -> bool:
         """A record of a session that has ended. False when it takes none."""
@@ -72,6 +76,7 @@ class Recorder:
                 return False
             sealed = await self._signing.use(made.seal)
             await self._ledger.use(lambda ledger: made.store(ledger, sealed))
+            self.stored()
             return True
 
     async def last_sessions(self, limit: int) -> list[Session]:

@@ -112,6 +112,7 @@ class Station:
         self.context = Context(self.clock, self.keeper, self.progress, self.tariffs, self.log)
         self.parts = build.parts(self.settings, self.paths.card_key, self.context, self.ledger)
         self.recorder = Recorder(self.ledger, self.keeper, self.signing)
+        self.recorder.stored = self._records_stored
         self.unmeasured = Unmeasured(self.parts.points, self.recorder, self.context)
         desks = self.parts.desks.values()
         self.room = Room(self.ledger, self.paths.state, desks, self.signing, self.log)
@@ -278,6 +279,10 @@ class Station:
     async def _not_raised(self, session_id: str, data: dict[str, object]) -> None:
         await self.keeper.tell(session_id, E.RAISE_FAILED, data)
 
+    def _records_stored(self) -> None:
+        if self.parts.uplink is not None:
+            self.parts.uplink.wake()
+
     def _changed(self, session: Session) -> None:
         self._moved.set()
         self._ask_again(session)
@@ -291,8 +296,7 @@ class Station:
             point.wake.set()
         if session.state is S.UNRESOLVED:  # the ledger forgets that of a closed one by itself
             self._start(f"forget {session.id}", forget_card(self.ledger, session.id, self.log))
-        if self.parts.uplink is not None:
-            self.parts.uplink.wake()
+        self._records_stored()
 
     def _ask_again(self, session: Session) -> None:
         """An outcome that nobody knows is worked on: the terminal is asked every hour."""

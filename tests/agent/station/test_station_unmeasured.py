@@ -130,3 +130,15 @@ def test_another_meter_says_nothing_about_it(make: Make) -> None:
     w.plant.serial, w.plant.begin_wh = "SDM-2", 900_000
     comes_back(w)
     assert "unmeasured" not in [body["type"] for body in w.payloads()]
+
+
+def test_whoever_sends_records_is_told_of_it(make: Make) -> None:
+    """No event of an open session says so. Found by the simulator: seed 4897."""
+    w = make()
+    charge(w, seconds=90)
+    blind(w)
+    told: list[int] = []
+    w.agent.recorder.stored = lambda: told.append(len(w.records()))
+    comes_back(w)
+    assert told == [len(w.records())]
+    assert w.records()[-1][0] == "unmeasured"
