@@ -1,7 +1,7 @@
 """YAML to typed settings, with every error at once and its place in the file.
 
 Names are looked up when they are first used: a command that only catches `SettingsRefused` loads
-neither pydantic nor PyYAML."""
+neither the models nor PyYAML."""
 
 from __future__ import annotations
 

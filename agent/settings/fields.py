@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ValidationInfo,
-    WithJsonSchema,
-)
-from pydantic_core import PydanticCustomError
-
 from agent.settings.document import Scalar
+from agent.settings.shape import After, AfterIn, Before, Limits, Schema, Unfit
 from agent.values.money import CURRENCIES
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
@@ -33,7 +25,7 @@ EXACT_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,9})?$"
 
 def fail(kind: str, seen: str, expected: str = "") -> NoReturn:
     """Refuse a value. `kind` is a name of codes.Kind; the texts go to the person as they are."""
-    raise PydanticCustomError(kind, "{seen}", {"seen": seen, "expected": expected})
+    raise Unfit(kind, seen=seen, expected=expected)
 
 
 def _scalar(value: Any, wanted: str) -> Scalar:
@@ -104,7 +96,7 @@ def _short(text: str) -> str:
     return f'"{text}"' if len(text) <= 40 else f'"{text[:37]}..."'
 
 
-def matching(pattern: str, expected: str) -> AfterValidator:
+def matching(pattern: str, expected: str) -> After:
     """A check of the whole text against `pattern`."""
     compiled = re.compile(pattern)
 
@@ -113,23 +105,18 @@ def matching(pattern: str, expected: str) -> AfterValidator:
             fail("NOT_ALLOWED", f"{_short(value)} is not allowed", f"expected {expected}")
         return value
 
-    return AfterValidator(check)
+    return After(check)
 
 
-def _resolve(value: str, info: ValidationInfo) -> Path:
+def _resolve(value: str, folder: Path) -> Path:
     """Relative paths are relative to the file they stand in, wherever the agent was started."""
-    base = (info.context or {}).get("base", Path())
-    return Path(os.path.normpath(Path(base) / value))
+    return Path(os.path.normpath(folder / value))
 
 
-def _path(value: Any, info: ValidationInfo) -> Path:
-    return _resolve(_text(value), info)
-
-
-def _port(value: str, info: ValidationInfo) -> str:
+def _port(value: str, folder: Path) -> str:
     if "://" in value or value.startswith("/"):
         return value
-    return str(_resolve(value, info))
+    return str(_resolve(value, folder))
 
 
 def _broker(value: str) -> str:
@@ -149,15 +136,12 @@ def _broker(value: str) -> str:
 
 def _currency(value: str) -> str:
     if value not in CURRENCIES:
-        raise PydanticCustomError(
+        raise Unfit(
             "NOT_ALLOWED",
-            "{seen}",
-            {
-                "seen": f"{_short(value)} is not a currency this version knows",
-                "expected": "expected an ISO 4217 code: " + ", ".join(CURRENCIES),
-                "word": value,
-                "words": list(CURRENCIES),
-            },
+            seen=f"{_short(value)} is not a currency this version knows",
+            expected="expected an ISO 4217 code: " + ", ".join(CURRENCIES),
+            word=value,
+            words=list(CURRENCIES),
         )
     return value
 
@@ -168,64 +152,59 @@ def _time_zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):
-        raise PydanticCustomError(
+        raise Unfit(
             "NOT_ALLOWED",
-            "{seen}",
-            {
-                "seen": f"{_short(value)} is no time zone of this system",
-                "expected": "expected an IANA name such as Europe/Berlin (package tzdata)",
-                "word": value,
-                "words": sorted(available_timezones()),
-            },
+            seen=f"{_short(value)} is no time zone of this system",
+            expected="expected an IANA name such as Europe/Berlin (package tzdata)",
+            word=value,
+            words=sorted(available_timezones()),
         ) from None
     return value
 
 
-AsText = BeforeValidator(_text)
-AsWhole = BeforeValidator(_integer)
+AsText = Before(_text)
+AsWhole = Before(_integer)
 
-Text = Annotated[str, AsText, Field(max_length=200)]
+Text = Annotated[str, AsText, Limits(max_length=200)]
 Whole = Annotated[int, AsWhole]
 # Money and percentages: quoted, exact.
 Exact = Annotated[
     Decimal,
-    BeforeValidator(_exact),
-    WithJsonSchema({"type": "string", "pattern": EXACT_PATTERN}),
+    Before(_exact),
+    Schema({"type": "string", "pattern": EXACT_PATTERN}),
 ]
 HoldAmount = Annotated[
     Decimal | Literal["from_tariff"],
-    BeforeValidator(_hold_amount),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string", "pattern": EXACT_PATTERN}, {"const": FROM_TARIFF}]}
-    ),
+    Before(_hold_amount),
+    Schema({"anyOf": [{"type": "string", "pattern": EXACT_PATTERN}, {"const": FROM_TARIFF}]}),
 ]
 Option = Annotated[
     str | int | bool,
-    BeforeValidator(_option),
-    WithJsonSchema({"type": ["string", "integer", "boolean"]}),
+    Before(_option),
+    Schema({"type": ["string", "integer", "boolean"]}),
 ]
 # A serial number of digits is text to us, and to an editor a number when it stands without quotes.
-SerialNumber = Annotated[Text, WithJsonSchema({"type": ["string", "integer"]})]
-FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string"})]
-Port = Annotated[Text, AfterValidator(_port)]
+SerialNumber = Annotated[Text, Schema({"type": ["string", "integer"]})]
+FilePath = Annotated[Path, AsText, AfterIn(_resolve), Schema({"type": "string"})]
+Port = Annotated[Text, AfterIn(_port)]
 BrokerUrl = Annotated[
     Text,
-    AfterValidator(_broker),
-    WithJsonSchema({"type": "string", "pattern": f"^{_BROKER.pattern}$"}),
+    After(_broker),
+    Schema({"type": "string", "pattern": f"^{_BROKER.pattern}$"}),
 ]
 Currency = Annotated[
     str,
     AsText,
-    AfterValidator(_currency),
-    WithJsonSchema({"type": "string", "enum": list(CURRENCIES)}),
+    After(_currency),
+    Schema({"type": "string", "enum": list(CURRENCIES)}),
 ]
-TimeZone = Annotated[Text, AfterValidator(_time_zone)]
+TimeZone = Annotated[Text, After(_time_zone)]
 
 _TIME_PATTERN = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 TimeOfDay = Annotated[
     Text,
     matching(_TIME_PATTERN, "a time of day with four digits, such as 03:30"),
-    WithJsonSchema({"type": "string", "pattern": f"^{_TIME_PATTERN}$"}),
+    Schema({"type": "string", "pattern": f"^{_TIME_PATTERN}$"}),
 ]
 
 # Ids stand in MQTT topics and in file names: no slash, no wildcard, no blank.
@@ -233,14 +212,14 @@ ID_PATTERN = r"[A-Za-z0-9*_.-]{1,48}"
 Id = Annotated[
     Text,
     matching(ID_PATTERN, "1 to 48 of A-Z a-z 0-9 * _ . - (it stands in MQTT topics)"),
-    WithJsonSchema({"type": "string", "pattern": f"^{ID_PATTERN}$"}),
+    Schema({"type": "string", "pattern": f"^{ID_PATTERN}$"}),
 ]
 NAME_PATTERN = r"[a-z][a-z0-9_-]{0,31}"
 _NAME = matching(NAME_PATTERN, "1 to 32 of a-z 0-9 _ -, beginning with a letter")
 Name = Annotated[
     Text,
     _NAME,
-    WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"}),
+    Schema({"type": "string", "pattern": f"^{NAME_PATTERN}$"}),
 ]
 # As a key of a section a name is already text.
-NameKey = Annotated[str, _NAME, WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]
+NameKey = Annotated[str, _NAME, Schema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]

@@ -6,8 +6,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
-
 from agent.ports import LineSpec
 from agent.settings.fields import (
     AsText,
@@ -29,7 +27,8 @@ from agent.settings.fields import (
 )
 from agent.settings.hold import Hold
 from agent.settings.key_places import Keys
-from agent.settings.section import SecretSource, Section
+from agent.settings.section import SecretSource
+from agent.settings.shape import Limits, Section, setting
 from agent.tariff import Tariff
 from agent.values import Money
 
@@ -41,7 +40,7 @@ Framing = Annotated[
     AsText,
 ]
 Language = Annotated[Literal["en", "de"], AsText]
-UnitAddress = Annotated[Whole, Field(ge=1, le=247)]  # Modbus over serial line 1.02, 2.2
+UnitAddress = Annotated[Whole, Limits(ge=1, le=247)]  # Modbus over serial line 1.02, 2.2
 # Three-phase mains: what a connection of this power carries in each conductor at least.
 VOLTS_THREE_PHASE = 690
 
@@ -49,13 +48,13 @@ VOLTS_THREE_PHASE = 690
 class Operator(Section):
     """Who sells the energy; printed on receipts."""
 
-    name: Text = Field(description="seller's name as on the invoice")
-    address: list[Text] = Field(description="lines of the address", min_length=1, max_length=4)
-    vat_id: Text = Field(description="VAT identification number")
-    helpline: Text = Field(description="telephone number that answers at all hours")
+    name: Text = setting(description="seller's name as on the invoice")
+    address: list[Text] = setting(description="lines of the address", min_length=1, max_length=4)
+    vat_id: Text = setting(description="VAT identification number")
+    helpline: Text = setting(description="telephone number that answers at all hours")
     receipt_url: Annotated[Text, matching(r"[Hh][Tt][Tt][Pp][Ss]://\S+", "https://...")] | None = (
-        Field(
-            None,
+        setting(
+            default=None,
             description="address of digital receipts; the session's id is appended",
         )
     )
@@ -64,26 +63,26 @@ class Operator(Section):
 class Station(Section):
     """Which station this is, and where."""
 
-    id: Id = Field(description="the station's name in records and topics")
-    tenant: Id = Field(description="the operator's name in topics")
+    id: Id = setting(description="the station's name in records and topics")
+    tenant: Id = setting(description="the operator's name in topics")
     place: Annotated[
         Text, matching(r"[A-Z]{2}(-[A-Z0-9]{1,3})?", "an ISO 3166 code such as DE or US-CA")
-    ] = Field(description="country whose law applies, ISO 3166, such as DE")
-    time_zone: TimeZone = Field(description="IANA time zone of receipts, such as Europe/Berlin")
-    languages: list[Language] = Field(
+    ] = setting(description="country whose law applies, ISO 3166, such as DE")
+    time_zone: TimeZone = setting(description="IANA time zone of receipts, such as Europe/Berlin")
+    languages: list[Language] = setting(
         description="languages of the display, the first is used when none is chosen",
         min_length=1,
     )
-    operator: Operator | None = Field(None, description="seller on receipts")
+    operator: Operator | None = setting(default=None, description="seller on receipts")
 
 
 class EvseDriver(Section):
     """The charge controller of a connector."""
 
-    driver: Name = Field(description="name of an installed driver, such as phoenix_rtu")
-    bus: Text | None = Field(None, description="name of a bus below buses:")
-    unit: UnitAddress = Field(1, description="address on the bus, 1 to 247")
-    options: dict[str, Option] = Field(
+    driver: Name = setting(description="name of an installed driver, such as phoenix_rtu")
+    bus: Text | None = setting(default=None, description="name of a bus below buses:")
+    unit: UnitAddress = setting(default=1, description="address on the bus, 1 to 247")
+    options: dict[str, Option] = setting(
         default_factory=dict, description="settings of the driver, see its page in docs/"
     )
 
@@ -91,13 +90,13 @@ class EvseDriver(Section):
 class MeterDriver(Section):
     """The energy meter of a connector."""
 
-    model: Name = Field(description="name of a model of the catalogue, such as eastron_sdm630")
-    bus: Text = Field(description="name of a bus below buses:")
-    unit: UnitAddress = Field(1, description="address on the bus, 1 to 247")
-    serial: SerialNumber | None = Field(
-        None, description="serial number; another meter is then refused"
+    model: Name = setting(description="name of a model of the catalogue, such as eastron_sdm630")
+    bus: Text = setting(description="name of a bus below buses:")
+    unit: UnitAddress = setting(default=1, description="address on the bus, 1 to 247")
+    serial: SerialNumber | None = setting(
+        default=None, description="serial number; another meter is then refused"
     )
-    options: dict[str, Option] = Field(
+    options: dict[str, Option] = setting(
         default_factory=dict, description="settings of the model, see its page in docs/"
     )
 
@@ -105,18 +104,18 @@ class MeterDriver(Section):
 class EvsePoint(Section):
     """One connector: controller and meter."""
 
-    id: Id = Field(description="EVSE id, such as DE*ABC*E1")
-    max_power_w: Whole = Field(
+    id: Id = setting(description="EVSE id, such as DE*ABC*E1")
+    max_power_w: Whole = setting(
         description="most the connector can deliver, in W; the stop before the hold is used up"
         " relies on it",
         ge=1,
         le=2_000_000,
     )
-    max_current_a: Annotated[Whole, Field(ge=6, le=3000)] | None = Field(
-        None, description="current limit given to the controller, in A"
+    max_current_a: Annotated[Whole, Limits(ge=6, le=3000)] | None = setting(
+        default=None, description="current limit given to the controller, in A"
     )
-    evse: EvseDriver = Field(description="the charge controller")
-    meter: MeterDriver = Field(description="the energy meter")
+    evse: EvseDriver = setting(description="the charge controller")
+    meter: MeterDriver = setting(description="the energy meter")
 
     @property
     def max_current_ma(self) -> int:
@@ -130,9 +129,9 @@ class EvsePoint(Section):
 class Bus(Section):
     """A serial line several devices share (RS-485)."""
 
-    port: Port = Field(description="device path or pyserial URL, such as /dev/energy-bus")
-    baud: Baud = Field(description="bits a second, as set in the devices")
-    framing: Framing = Field(description="data bits, parity, stop bits, such as 8N1")
+    port: Port = setting(description="device path or pyserial URL, such as /dev/energy-bus")
+    baud: Baud = setting(description="bits a second, as set in the devices")
+    framing: Framing = setting(description="data bits, parity, stop bits, such as 8N1")
 
     @property
     def line(self) -> LineSpec:
@@ -142,11 +141,12 @@ class Bus(Section):
 class EndOfDay(Section):
     """When a terminal's batch is closed. It is also closed whenever the terminal itself asks for it."""
 
-    at: TimeOfDay | None = Field(
-        None, description="time of day in the station's zone, such as 03:30; none unless given"
+    at: TimeOfDay | None = setting(
+        default=None,
+        description="time of day in the station's zone, such as 03:30; none unless given",
     )
-    drain_min: Whole = Field(
-        60,
+    drain_min: Whole = setting(
+        default=60,
         description="minutes that running sessions get to end before they are stopped; no new ones begin"
         " meanwhile. Not for terminals that keep their holds",
         ge=0,
@@ -157,9 +157,9 @@ class EndOfDay(Section):
 class Reboot(Section):
     """When a terminal restarts by itself."""
 
-    at: TimeOfDay = Field(description="time of day in the station's zone, such as 04:15")
-    lasts_min: Whole = Field(
-        10,
+    at: TimeOfDay = setting(description="time of day in the station's zone, such as 04:15")
+    lasts_min: Whole = setting(
+        default=10,
         description="minutes after which it should be back; until then its loss is no fault",
         ge=1,
         le=60,
@@ -169,33 +169,39 @@ class Reboot(Section):
 class TerminalPoint(Section):
     """One card terminal on a line of its own."""
 
-    id: Id = Field(description="our name for the terminal, such as t1")
-    protocol: Name = Field(description="name of an installed protocol, such as zvt")
-    profile: Name = Field("generic", description="the terminal's make, such as feig_cvend")
-    port: Port = Field(description="device path or pyserial URL, such as /dev/payment-terminal")
-    baud: Baud = Field(description="bits a second, as set in the terminal")
-    framing: Framing = Field(description="data bits, parity, stop bits, such as 8N2")
-    password: SecretSource = Field(
+    id: Id = setting(description="our name for the terminal, such as t1")
+    protocol: Name = setting(description="name of an installed protocol, such as zvt")
+    profile: Name = setting(
+        default="generic", description="the terminal's make, such as feig_cvend"
+    )
+    port: Port = setting(description="device path or pyserial URL, such as /dev/payment-terminal")
+    baud: Baud = setting(description="bits a second, as set in the terminal")
+    framing: Framing = setting(description="data bits, parity, stop bits, such as 8N2")
+    password: SecretSource = setting(
         description="where the terminal's password is, {credential: name} or {file: path};"
         " there is no default"
     )
-    currency: Currency = Field(description="ISO 4217 code, such as EUR; there is no default")
-    serves: list[Id] = Field(description="ids of the connectors it takes payment for", min_length=1)
-    end_of_day: EndOfDay = Field(
+    currency: Currency = setting(description="ISO 4217 code, such as EUR; there is no default")
+    serves: list[Id] = setting(
+        description="ids of the connectors it takes payment for", min_length=1
+    )
+    end_of_day: EndOfDay = setting(
         default_factory=EndOfDay, description="when the terminal's batch is closed"
     )
-    reboot: Reboot | None = Field(None, description="when the terminal restarts by itself")
-    foreign_holds: Annotated[Literal["report", "release"], AsText] = Field(
-        "report",
+    reboot: Reboot | None = setting(
+        default=None, description="when the terminal restarts by itself"
+    )
+    foreign_holds: Annotated[Literal["report", "release"], AsText] = setting(
+        default="report",
         description="open holds that no session of this station made: report them, or release them where"
         " nobody else uses this terminal",
     )
-    holds_most: Annotated[Whole, Field(ge=1, le=1000)] | None = Field(
-        None,
+    holds_most: Annotated[Whole, Limits(ge=1, le=1000)] | None = setting(
+        default=None,
         description="open holds the terminal keeps at once; a further driver is told before the terminal is"
         " asked. None unless given: the terminal's own refusal is the limit",
     )
-    options: dict[str, Option] = Field(
+    options: dict[str, Option] = setting(
         default_factory=dict, description="settings of the protocol, see its page in docs/"
     )
 
@@ -207,42 +213,45 @@ class TerminalPoint(Section):
 class Payment(Section):
     """How a session starts, stops and is paid."""
 
-    hold: Hold = Field(description="what is reserved on the card")
-    start: Annotated[Literal["tap", "plug"], AsText] = Field(
-        "tap", description="what a driver does first; the other order is understood as well"
+    hold: Hold = setting(description="what is reserved on the card")
+    start: Annotated[Literal["tap", "plug"], AsText] = setting(
+        default="tap", description="what a driver does first; the other order is understood as well"
     )
-    stop: list[Annotated[Literal["tap", "unplug"], AsText]] = Field(
-        ["tap", "unplug"], description="what ends a session", min_length=1
+    stop: list[Annotated[Literal["tap", "unplug"], AsText]] = setting(
+        default=["tap", "unplug"], description="what ends a session", min_length=1
     )
-    connection_timeout_s: Whole = Field(
-        120, description="after a tap the cable must be in within this time", ge=10, le=3600
+    connection_timeout_s: Whole = setting(
+        default=120, description="after a tap the cable must be in within this time", ge=10, le=3600
     )
-    on_sigterm: Annotated[Literal["end", "hand_over"], AsText] = Field(
-        "end", description="when the service stops: end sessions, or let the next start continue"
+    on_sigterm: Annotated[Literal["end", "hand_over"], AsText] = setting(
+        default="end",
+        description="when the service stops: end sessions, or let the next start continue",
     )
-    resumption_timeout_s: Whole = Field(
-        300,
+    resumption_timeout_s: Whole = setting(
+        default=300,
         description="after an interruption longer than this a session is ended, not resumed",
         ge=0,
         le=86_400,
     )
-    card_poll_s: Whole = Field(5, description="longest single wait for a card", ge=1, le=15)
-    meter_lost_s: Whole = Field(
-        60, description="energy stops when the meter was silent for this long", ge=5, le=600
+    card_poll_s: Whole = setting(
+        default=5, description="longest single wait for a card", ge=1, le=15
+    )
+    meter_lost_s: Whole = setting(
+        default=60, description="energy stops when the meter was silent for this long", ge=5, le=600
     )
 
 
 class TariffRef(Section):
     """Where the prices are."""
 
-    file: FilePath = Field(description="tariff file; relative to this file")
+    file: FilePath = setting(description="tariff file; relative to this file")
 
 
 class Records(Section):
     """What the station keeps."""
 
-    keep_days: Whole = Field(
-        400,
+    keep_days: Whole = setting(
+        default=400,
         description="sessions are kept this long after the back end has acknowledged their records",
         ge=1,
         le=36_500,
@@ -252,22 +261,32 @@ class Records(Section):
 class Uplink(Section):
     """Where records go. Without this section they are kept on the station."""
 
-    url: BrokerUrl = Field(description="broker: mqtts://host:port, or mqtt:// without encryption")
+    url: BrokerUrl = setting(description="broker: mqtts://host:port, or mqtt:// without encryption")
     root: Annotated[
         Text, matching(r"[^\s/#+$][^\s#+]*(?<!/)", "topic levels without wildcards or blanks")
-    ] = Field("voltill", description="first level of all topics")
-    ca: FilePath | None = Field(
-        None, description="certificate of the broker's authority; without it the system's are used"
+    ] = setting(default="voltill", description="first level of all topics")
+    ca: FilePath | None = setting(
+        default=None,
+        description="certificate of the broker's authority; without it the system's are used",
     )
-    certificate: FilePath | None = Field(None, description="the station's client certificate")
-    key: SecretSource | None = Field(None, description="the client certificate's private key")
-    trust: list[FilePath] = Field(
+    certificate: FilePath | None = setting(
+        default=None, description="the station's client certificate"
+    )
+    key: SecretSource | None = setting(
+        default=None, description="the client certificate's private key"
+    )
+    trust: list[FilePath] = setting(
         description="public keys whose acknowledgements count", min_length=1
     )
-    protocol: Annotated[Literal["5", "3.1.1"], AsText] = Field("5", description="MQTT version")
-    keep_alive_s: Whole = Field(30, description="MQTT keep alive", ge=5, le=600)
-    ack_timeout_s: Whole = Field(
-        60, description="records without acknowledgement go out again after this", ge=5, le=3600
+    protocol: Annotated[Literal["5", "3.1.1"], AsText] = setting(
+        default="5", description="MQTT version"
+    )
+    keep_alive_s: Whole = setting(default=30, description="MQTT keep alive", ge=5, le=600)
+    ack_timeout_s: Whole = setting(
+        default=60,
+        description="records without acknowledgement go out again after this",
+        ge=5,
+        le=3600,
     )
 
     @property
@@ -287,15 +306,17 @@ class Uplink(Section):
 class Settings(Section):
     """voltill station configuration."""
 
-    station: Station = Field(description="which station this is, and where")
-    evses: list[EvsePoint] = Field(description="connectors", min_length=1, max_length=32)
-    buses: dict[NameKey, Bus] = Field(default_factory=dict, description="shared serial lines")
-    terminals: list[TerminalPoint] = Field(description="card terminals", min_length=1, max_length=8)
-    payment: Payment = Field(description="how a session is paid")
-    tariff: TariffRef = Field(description="where the prices are")
-    keys: Keys = Field(description="the station's own keys")
-    records: Records = Field(default_factory=Records, description="what the station keeps")
-    uplink: Uplink | None = Field(None, description="where records go")
+    station: Station = setting(description="which station this is, and where")
+    evses: list[EvsePoint] = setting(description="connectors", min_length=1, max_length=32)
+    buses: dict[NameKey, Bus] = setting(default_factory=dict, description="shared serial lines")
+    terminals: list[TerminalPoint] = setting(
+        description="card terminals", min_length=1, max_length=8
+    )
+    payment: Payment = setting(description="how a session is paid")
+    tariff: TariffRef = setting(description="where the prices are")
+    keys: Keys = setting(description="the station's own keys")
+    records: Records = setting(default_factory=Records, description="what the station keeps")
+    uplink: Uplink | None = setting(default=None, description="where records go")
 
     def hold(self, terminal: TerminalPoint, tariff: Tariff) -> Money:
         """The amount to reserve at a terminal, in its currency. Computed, it is what the strongest of its

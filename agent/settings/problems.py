@@ -1,6 +1,6 @@
 """What is wrong with a configuration file, where, and what to do about it.
 
-Imported without pydantic and PyYAML, so that a command can catch `SettingsRefused` cheaply."""
+Imported without the models and PyYAML, so that a command can catch `SettingsRefused` cheaply."""
 
 from __future__ import annotations
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from agent.settings.fields import AsText, Currency, Exact, Id, Text
-from agent.settings.section import Section
+from agent.settings.shape import Section, setting
 from agent.tariff import (
     EnergyPrice,
     FixedPrice,
@@ -21,42 +19,44 @@ from agent.tariff import (
 class EnergyElement(Section):
     """A price for energy."""
 
-    price_kwh: Exact = Field(description='price of a kWh, in quotes: "0.4900"')
+    price_kwh: Exact = setting(description='price of a kWh, in quotes: "0.4900"')
 
 
 class TimeElement(Section):
     """A price for time."""
 
-    price_minute: Exact = Field(description='price of a minute, in quotes: "0.10"')
+    price_minute: Exact = setting(description='price of a minute, in quotes: "0.10"')
 
 
 class FixedElement(Section):
     """A price for the session."""
 
-    price: Exact = Field(description='price of a session, in quotes: "0.35"')
+    price: Exact = setting(description='price of a session, in quotes: "0.35"')
 
 
 class TariffFile(Section):
     """voltill tariff."""
 
-    id: Id = Field(description="name of the tariff in records and on receipts; new prices, new id")
-    currency: Currency = Field(description="ISO 4217 code, such as EUR; there is no default")
-    prices: Annotated[Literal["including_vat", "excluding_vat"], AsText] = Field(
+    id: Id = setting(
+        description="name of the tariff in records and on receipts; new prices, new id"
+    )
+    currency: Currency = setting(description="ISO 4217 code, such as EUR; there is no default")
+    prices: Annotated[Literal["including_vat", "excluding_vat"], AsText] = setting(
         description="whether the prices below contain the tax; there is no default"
     )
-    vat_percent: Exact = Field(description='value added tax, in quotes: "19"')
-    rounding: Annotated[Literal["half_up", "half_even", "down"], AsText] = Field(
+    vat_percent: Exact = setting(description='value added tax, in quotes: "19"')
+    rounding: Annotated[Literal["half_up", "half_even", "down"], AsText] = setting(
         description="how the total becomes whole cents, once, at the end; there is no default"
     )
-    energy: list[EnergyElement] = Field(default_factory=list, description="prices of energy")
-    charging_time: list[TimeElement] = Field(
+    energy: list[EnergyElement] = setting(default_factory=list, description="prices of energy")
+    charging_time: list[TimeElement] = setting(
         default_factory=list, description="prices of time while the car charges"
     )
-    idle_time: list[TimeElement] = Field(
+    idle_time: list[TimeElement] = setting(
         default_factory=list, description="prices of time while the car does not charge"
     )
-    fixed: list[FixedElement] = Field(default_factory=list, description="prices of a session")
-    description: dict[Literal["en", "de"], Text] = Field(
+    fixed: list[FixedElement] = setting(default_factory=list, description="prices of a session")
+    description: dict[Literal["en", "de"], Text] = setting(
         default_factory=dict, description="text for the driver, by language"
     )
 

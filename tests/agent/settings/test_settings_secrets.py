@@ -10,7 +10,7 @@ from agent.settings import SecretSource, SecretUnavailable, read_secret, secret_
 
 
 def source(file: Path | None = None, credential: str | None = None) -> SecretSource:
-    return SecretSource.model_construct(file=file, credential=credential)
+    return SecretSource(file=file, credential=credential)
 
 
 def test_a_secret_from_a_file_without_its_newline(tmp_path: Path) -> None:
