@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from drivers.meter.catalogue_values import Marks, Values, read_identity, read_values
-from drivers.meter.model import Block, Mark, Model, Part, Text, Value
+from drivers.meter.model import Block, Mark, Model, Part, SigningUnit, Text, Value
 from drivers.meter.timing import DeviceTiming
 from drivers.meter.values import WordOrder
 from drivers.yaml_nodes import Entry, Problem, read_document
@@ -47,7 +47,9 @@ _NEEDED = (
     "format", "id", "vendor", "models", "phases", "signing", "line", "timing", "word_order",
     "max_registers", "blocks", "values", "together", "confidence", "gotchas", "sources",
 )  # fmt: skip
-_TOP_KEYS = [*_NEEDED, "identity"]
+_TOP_KEYS = [*_NEEDED, "identity", "signing_unit"]
+# The sequences of drivers/meter/signing.
+_SIGNING_UNITS = ("em580", "wm3m4", "bsm_ws36a")
 _UNKNOWN = "unknown"
 
 
@@ -128,6 +130,7 @@ def _model(top: Entry, path: Path) -> Model | None:
     vendor, models = top.text("vendor"), top.texts("models")
     phases = top.integer("phases", 1, 3)
     signing = top.choice("signing", ("none", "ocmf"))
+    signing_unit = _signing_unit(top, signing)
     line, timing = _line(top), _timing(top)
     order = top.choice("word_order", tuple(WordOrder))
     most = top.integer("max_registers", 1, 125)
@@ -148,7 +151,7 @@ def _model(top: Entry, path: Path) -> Model | None:
     assert gotchas is not None and sources is not None
     return Model(
         name, vendor, models, phases, *line, timing, WordOrder(order), signing, blocks, values.numbers,
-        values.texts, identity, confidence, gotchas, sources, path,
+        values.texts, identity, confidence, gotchas, sources, path, signing_unit,
     )  # fmt: skip
 
 
@@ -182,6 +185,21 @@ def _timing(top: Entry) -> DeviceTiming | None:
     except ValueError as error:
         top.problem("timing", str(error))
         return None
+
+
+def _signing_unit(top: Entry, signing: str | None) -> SigningUnit | None:
+    """None where the file has none: such a meter is only read."""
+    if "signing_unit" not in top.names:
+        return None
+    if signing == "none":
+        top.problem("signing_unit", "the meter does not sign (signing: none)")
+    unit = top.mapping("signing_unit")
+    if unit is None:
+        return None
+    unit.only(["protocol", "reply_ms"])
+    protocol = unit.choice("protocol", _SIGNING_UNITS)
+    late = unit.integer("reply_ms", 1, 60_000) if "reply_ms" in unit.names else None
+    return None if protocol is None else SigningUnit(protocol, late)
 
 
 def _blocks(top: Entry, most: int) -> dict[str, Block]:

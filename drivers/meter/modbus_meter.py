@@ -55,8 +55,9 @@ def open_meter(spec: MeterSpec, bus: Bus, env: DriverEnv) -> ModbusMeter:
     """The meter of `spec` on `bus`; nothing is sent yet.
 
     Options: models_dir (folder with own model files), rated_power_w (bounds how fast the register may
-    rise), and turnaround_ms, longest_reply_ms, min_gap_ms instead of the model's, for gateways that slow
-    the bus down. Raises ModelError or OptionError (both ValueError)."""
+    rise), and turnaround_ms, longest_reply_ms, min_gap_ms, signing_reply_ms instead of the model's, for
+    gateways that slow the bus down. A meter that signs is a `SigningMeter` too. Raises ModelError or
+    OptionError (both ValueError)."""
     folder = spec.options.get("models_dir")
     models_dir = Path(folder) if isinstance(folder, str) and folder.strip() else None
     return open_model(load_model(spec.model, models_dir), spec, bus, env)
@@ -68,9 +69,25 @@ def open_model(model: Model, spec: MeterSpec, bus: Bus, env: DriverEnv) -> Modbu
     folder = options.text("models_dir")
     rated = options.optional_integer("rated_power_w", 1, _MOST_RATED_W)
     timing = timing_of(options, model.timing)
+    late_ms = options.optional_integer("signing_reply_ms", 1, 60_000)
     options.check(1 <= spec.unit <= 247, f"unit is {spec.unit}; expected 1 to 247")
     options.done()
-    return ModbusMeter(model, spec, bus, env, timing, rated, Path(folder) if folder else None)
+    models_dir = Path(folder) if folder else None
+    if model.signing_unit is None:
+        return ModbusMeter(model, spec, bus, env, timing, rated, models_dir)
+    # Imported late: most meters do not sign, and a board has little memory.
+    from drivers.meter.signing.meter import UNITS, SigningModbusMeter
+
+    late_ms = late_ms or model.signing_unit.reply_ms
+    patience = None if late_ms is None else _patient(timing, late_ms)
+    meter = SigningModbusMeter(model, spec, bus, env, timing, rated, models_dir)
+    return meter.attach(UNITS[model.signing_unit.protocol](), patience)
+
+
+def _patient(timing: DeviceTiming, late_ms: int) -> DeviceTiming:
+    """Timing of a meter that answers up to `late_ms` late; never less than its usual one."""
+    turnaround = max(late_ms, timing.turnaround_ms)
+    return DeviceTiming(turnaround, max(turnaround, timing.longest_reply_ms), timing.min_gap_ms)
 
 
 async def read_once(model: str, line: LineSpec, unit: int, env: DriverEnv) -> dict[str, object]:
@@ -252,7 +269,7 @@ class ModbusMeter:
     async def _ask(self, block: Block) -> Answer:
         function = Function(block.function)
         request = Request(self._spec.unit, function, block.address, block.count)
-        return await self._bus.transact(request, timing=self._timing)
+        return await self._bus.transact(request, timing=self.timing)
 
     async def _read_registers(self) -> _Registers:
         energy_import, power = self._model.energy_import, self._model.power

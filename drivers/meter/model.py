@@ -84,6 +84,15 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class SigningUnit:
+    """`protocol`: which sequence the meter signs by. `reply_ms`: how late it may answer while it signs;
+    None where it answers as always."""
+
+    protocol: str
+    reply_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """`baud`, `framing` and `unit` are factory settings, None where no source has them."""
 
@@ -105,6 +114,7 @@ class Model:
     gotchas: tuple[str, ...]
     sources: tuple[str, ...]
     path: Path
+    signing_unit: SigningUnit | None = None
 
     @property
     def energy_import(self) -> Value:

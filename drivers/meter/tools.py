@@ -47,11 +47,12 @@ def factory_line(model: str, models_dir: str | None = None) -> Told:
     `quiet_ms`: how long the line is listened to before the first request. Entry point `tool.meter_line`.
     Raises ModelError."""
     found = find_model(model, _folder(models_dir))
+    late_ms = found.signing_unit.reply_ms if found.signing_unit is not None else None
     return {
         "baud": found.baud,
         "framing": found.framing,
         "unit": found.unit,
-        "quiet_ms": found.timing.longest_reply_ms,
+        "quiet_ms": max(found.timing.longest_reply_ms, late_ms or 0),
     }
 
 

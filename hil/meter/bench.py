@@ -13,16 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from hil.charger.bus import Bus, Station
-from hil.charger.faults import Fault
+from hil.charger.faults import Fault, Reply
 from hil.charger.plant import Plant
 from hil.common.control import Answer, ControlError, ControlServer
-from hil.meter.faults import METER_FAULTS, REPLY_FAULTS, let_out
+from hil.meter.faults import METER_FAULTS, REPLY_FAULTS, SIGNING_FAULTS, let_out
+from hil.meter.signing_bsm_ws36a import BsmWs36aUnit
+from hil.meter.signing_common import SigningUnit, World
+from hil.meter.signing_em580 import Em580Unit
+from hil.meter.signing_wm3m4 import Wm3m4Unit
 from hil.meter.slave import Slave
 from hil.meter.wordmap import FRAMING_BITS, WordMap
 
 # How often the store is written and waiting clients are looked after while energy flows.
 TICK_S = 0.05
 VERSION = 1
+SIGNING_UNITS: dict[str, Callable[[World, dict[str, Any]], SigningUnit]] = {
+    "bauer_bsm_ws36a": BsmWs36aUnit,
+    "carlogavazzi_em580": Em580Unit,
+    "iskra_wm3m4": Wm3m4Unit,
+}
 
 
 @dataclass(slots=True)
@@ -35,6 +44,7 @@ class Memory:
     energy_mw_ns: int = 0
     load_w: int = 0
     settings: dict[int, int] = field(default_factory=dict)
+    signing: dict[str, Any] = field(default_factory=dict)
 
 
 def load(path: Path) -> Memory | None:
@@ -81,11 +91,16 @@ class Bench:
             self.plant, wordmap, memory.serial, memory.start_wh, memory.settings,
             now_ns=time.monotonic_ns, on_shown=self._shown,
         )  # fmt: skip
+        make = SIGNING_UNITS.get(wordmap.name)
+        self.signing: SigningUnit | None = None
+        if make is not None:
+            self.signing = make(self.meter, memory.signing)
+            self.meter.parts.append(self.signing)
         self.bus = Bus(options.link, options.baud, options.pace, self.now, self._tell)
         self.bus.line.set_baud(options.baud, FRAMING_BITS[options.framing])
         self.bus.turnaround_s = wordmap.turnaround_ms / 1000
         self.bus.strict_rate = options.strict_rate
-        self.station = Station("meter", options.unit, self.meter, spoil=let_out)
+        self.station = Station("meter", options.unit, self.meter, spoil=self._let_out)
         self.bus.stations.append(self.station)
         self.control = ControlServer(options.control, self._verbs())
         self._moved = asyncio.Event()
@@ -143,6 +158,12 @@ class Bench:
             self.memory.energy_mw_ns = self.plant.energy_mw_ns
             self.memory.load_w, self.memory.serial = self.plant.load_w, self.meter.serial
             save(self.options.store, self.memory)
+
+    def _let_out(self, fault: Fault | None, unit: int, pdu: bytes) -> Reply:
+        """Some answer late while they sign."""
+        reply = let_out(fault, unit, pdu)
+        late_ms = 0 if self.signing is None else self.signing.late_ms()
+        return Reply(reply.data, reply.delay_ms + late_ms)
 
     def _shown(self, energy: bool) -> None:
         """Before a value leaves the meter: what a master has seen must survive."""
@@ -215,6 +236,8 @@ class Bench:
     def _power_off(self) -> Answer:
         self.now()
         self.bus.power_off()
+        if self.signing is not None and self.plant.powered:
+            self.signing.power_off()
         self.plant.powered = False
         return self._changed()
 
@@ -225,6 +248,8 @@ class Bench:
         if unit is not None:
             self.station.unit = self.meter.settings.get(unit.address, self.station.unit)
         self.bus.power_on()
+        if self.signing is not None and not self.plant.powered:
+            self.signing.power_on()
         self.plant.powered = True
         return self._changed()
 
@@ -250,8 +275,10 @@ class Bench:
             self.station.faults.append(Fault(name, count or None, ms, code, function, address))
         elif name in METER_FAULTS:
             self._meter_fault(name, wh, phase, serial)
+        elif name in SIGNING_FAULTS:
+            self._signing_fault(name, count, ms, code)
         else:
-            known = ", ".join((*REPLY_FAULTS, *METER_FAULTS))
+            known = ", ".join((*REPLY_FAULTS, *METER_FAULTS, *SIGNING_FAULTS))
             raise ControlError(f"meter knows no fault {name!r}; known: {known}")
         return self._changed()
 
@@ -272,10 +299,20 @@ class Bench:
                     raise ControlError("serial: which? give `serial`")
                 self.meter.serial = serial
 
+    def _signing_fault(self, name: str, count: int, ms: int, code: int) -> None:
+        if self.signing is None:
+            raise ControlError(f"{self.meter.map.name} signs nothing")
+        if name == "slow_signature":
+            self.signing.faults.slow_ms = ms
+        else:
+            self.signing.faults.refuse, self.signing.faults.code = count, code
+
     def _clear_faults(self) -> Answer:
         """All but the serial number: another meter stays another meter."""
         self.now()
         self.station.faults.clear()
+        if self.signing is not None:
+            self.signing.faults.slow_ms = self.signing.faults.refuse = 0
         self.meter.heal()
         return self._changed()
 
@@ -338,6 +375,7 @@ class Bench:
             "units": {"meter": self.station.unit},
             "faults": {"meter": [fault.name for fault in self.station.faults]},
             "meter_config": {str(key): value for key, value in self.memory.settings.items()},
+            "signing": None if self.signing is None else self.signing.told(),
         }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hil.common.proc import run_service
 from hil.meter import wordmap
 from hil.meter.bench import Bench, Memory, Options, load
-from hil.meter.faults import METER_FAULTS, REPLY_FAULTS
+from hil.meter.faults import METER_FAULTS, REPLY_FAULTS, SIGNING_FAULTS
 
 DEFAULT_START_WH = 1_042_118
 BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
@@ -19,7 +19,8 @@ EPILOG = f"""control socket: one JSON object a line, such as {{"do": "load", "w"
   power_off, power_on     a dead meter; a changed unit number counts after it
   fault name [count]      spoil replies ({", ".join(REPLY_FAULTS)};
                           with ms, code, function, address), or the meter
-                          ({", ".join(METER_FAULTS)}; with wh, phase, serial)
+                          ({", ".join(METER_FAULTS)}; with wh, phase, serial),
+                          or its signing ({", ".join(SIGNING_FAULTS)}; with ms, code)
   clear_faults, say hex   all well again; bytes of somebody else on the line
   wait timeout_s [power_w] [drawn_mwh] [requests]
 A map of your own: the form is described in hil/meter/wordmap.py."""

@@ -13,6 +13,9 @@ REPLY_FAULTS = (*COMMON, "word_swap", "second_master")
 # Until they are cleared. `freeze`: values stand still. `jump_back`: the counter loses `wh`. `rollover`: it
 # stands `wh` before its end. `missing_phase`: no voltage on `phase`. `serial`: another meter's number.
 METER_FAULTS = ("nan", "freeze", "jump_back", "rollover", "missing_phase", "serial")
+# Of meters that sign, until cleared. `slow_signature`: it takes `ms` more. `no_signature`: the next `count`
+# commands fail, with `code` where the meter has codes.
+SIGNING_FAULTS = ("slow_signature", "no_signature")
 
 
 def let_out(fault: Fault | None, unit: int, pdu: bytes) -> Reply:
