@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import select
 import socket
 import stat
+import struct
 import termios
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -30,6 +32,13 @@ WRITE_BYTES_MAX = 256 * 1024
 # Bytes nobody reads: a babbling device must not fill the memory. The newest are dropped.
 READ_BYTES_MAX = 1024 * 1024
 PTY_MAJORS = range(136, 144)  # Linux: Documentation/admin-guide/devices.txt
+# ttyS, ttyUSB, ttyAMA and its like, ttymxc: no byte comes sooner than the baud rate allows. On a ttyACM, a
+# pty or a network port the rate may be a mere number.
+UART_MAJORS = frozenset({4, 188, 204, 207})
+# Linux: include/uapi/asm-generic/ioctls.h and include/uapi/linux/serial.h, struct serial_rs485.
+TIOCGRS485, TIOCSRS485 = 0x542E, 0x542F
+RS485_STRUCT = struct.Struct("=8I")
+RS485_ENABLED, RS485_RTS_ON_SEND, RS485_RTS_AFTER_SEND, RS485_RX_DURING_TX = 1, 2, 4, 16
 THREAD_POLL_S = 0.2
 # A device on the charger's own network answers in milliseconds, or is off.
 CONNECT_S = 5.0
@@ -68,7 +77,9 @@ async def open_line(spec: LineSpec) -> Line:
         raise
     if _descriptor(port) is None:
         return _ThreadLine(spec.port, port)
-    return _DescriptorLine(spec.port, port)
+    line = _DescriptorLine(spec.port, port)
+    line.paced = _major(spec.port) in UART_MAJORS
+    return line
 
 
 def _close_unwanted(opening: asyncio.Future[Any]) -> None:
@@ -82,12 +93,13 @@ def _close(port: Any) -> None:
         port.close()
 
 
-def _is_pty(path: str) -> bool:
+def _major(path: str) -> int | None:
+    """Which kind of character device it is; None for what is none."""
     try:
         status = os.stat(path)  # noqa: PTH116  # a URL is no path
     except (OSError, ValueError):
-        return False
-    return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) in PTY_MAJORS
+        return None
+    return os.major(status.st_rdev) if stat.S_ISCHR(status.st_mode) else None
 
 
 def is_tcp(port: str) -> bool:
@@ -103,13 +115,15 @@ def with_port(address: str, port: int) -> str:
 
 
 def _open(spec: LineSpec) -> Any:
+    if spec.rs485 and "://" in spec.port:
+        raise LineLost(f"{spec.port}: the kernel's RS-485 mode is for serial ports of this machine")
     if is_tcp(spec.port):
         return _open_tcp(spec.port)
     framing = _FRAMING.fullmatch(spec.framing)
     if framing is None:
         raise LineLost(f"{spec.port}: framing {spec.framing!r}; expected such as 8N1")
     bits, parity, stop = int(framing[1]), framing[2], int(framing[3])
-    if _is_pty(spec.port):
+    if _major(spec.port) in PTY_MAJORS:
         # The kernel drops parity and seven bits on a pty, and a second open then fails with EINVAL.
         bits, parity = 8, "N"
     try:
@@ -129,7 +143,30 @@ def _open(spec: LineSpec) -> Any:
             port.reset_input_buffer()
     except (OSError, termios.error, ValueError) as error:  # termios.error is no OSError
         raise LineLost(_explain(spec, error)) from error
+    if spec.rs485:
+        try:
+            _switch_by_kernel(port.fileno(), spec.echo)
+        except OSError as error:
+            _close(port)
+            raise LineLost(
+                f"{spec.port}: the kernel cannot switch this port's transmitter ({error}); leave its RS-485"
+                " mode out where the adapter switches by itself"
+            ) from error
     return port
+
+
+def _switch_by_kernel(fd: int, echo: bool) -> None:
+    """RTS is set while sending, by the driver, which knows when the last bit has left; delays stay as the
+    device tree gives them. A driver may take the call and do nothing, so it is asked again."""
+    flags, *others = RS485_STRUCT.unpack(fcntl.ioctl(fd, TIOCGRS485, bytes(RS485_STRUCT.size)))
+    flags |= RS485_ENABLED | RS485_RTS_ON_SEND
+    flags &= ~(RS485_RTS_AFTER_SEND | RS485_RX_DURING_TX)
+    if echo:
+        flags |= RS485_RX_DURING_TX
+    fcntl.ioctl(fd, TIOCSRS485, RS485_STRUCT.pack(flags, *others))
+    seen = RS485_STRUCT.unpack(fcntl.ioctl(fd, TIOCGRS485, bytes(RS485_STRUCT.size)))[0]
+    if not seen & RS485_ENABLED:
+        raise OSError(errno.ENOTSUP, "the driver leaves it off")
 
 
 def _open_tcp(url: str) -> socket.socket:
@@ -226,6 +263,10 @@ class _Inbox:
 
 
 class _DescriptorLine:
+    """`paced`: see UART_MAJORS."""
+
+    paced = False
+
     def __init__(self, name: str, port: Any) -> None:
         self._port, self._inbox, self._out = port, _Inbox(name), bytearray()
         self._loop = asyncio.get_running_loop()

@@ -129,13 +129,26 @@ class EvsePoint(Section):
 class Bus(Section):
     """A serial line several devices share (RS-485)."""
 
-    port: Port = setting(description="device path or pyserial URL, such as /dev/energy-bus")
+    port: Port = setting(
+        description="device path or pyserial URL, such as /dev/energy-bus; tcp://HOST:PORT for a serial"
+        " server; modbus-tcp://HOST for Modbus TCP"
+    )
     baud: Baud = setting(description="bits a second, as set in the devices")
     framing: Framing = setting(description="data bits, parity, stop bits, such as 8N1")
+    transmitter: Annotated[Literal["adapter", "kernel"], AsText] = setting(
+        default="adapter",
+        description="what switches the transmitter on and off: the adapter by itself, or the kernel"
+        " (TIOCSRS485) where the board's UART has none that does",
+    )
+    echo: Annotated[Literal["none", "remove"], AsText] = setting(
+        default="none",
+        description="remove: the adapter returns what is sent; it is compared with that and taken off",
+    )
 
     @property
     def line(self) -> LineSpec:
-        return LineSpec(self.port, self.baud, self.framing)
+        by_kernel, echo = self.transmitter == "kernel", self.echo == "remove"
+        return LineSpec(self.port, self.baud, self.framing, by_kernel, echo)
 
 
 class EndOfDay(Section):

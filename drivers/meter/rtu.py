@@ -79,7 +79,10 @@ def open_bus(line: LineSpec, env: DriverEnv) -> Bus:
 def unavailable(error: BusError, who: str) -> DeviceUnavailable:
     """The failed request as the port's exception, with its id of docs/errors.md. `who` names the device
     for a person, such as "meter eastron_sdm630"."""
-    code, expected, remedy = _EXPLAINED[next(k for k in _EXPLAINED if isinstance(error, k))]
+    if isinstance(error, ExceptionReply) and not error.is_configuration:
+        code, expected, remedy = _REFUSED.get(error.code, _DEVICE_FAILED)
+    else:
+        code, expected, remedy = _EXPLAINED[next(k for k in _EXPLAINED if isinstance(error, k))]
     return DeviceUnavailable(code, f"{who}: {error.why}", expected, remedy)
 
 
@@ -101,6 +104,23 @@ _EXPLAINED: dict[type[BusError], tuple[str, str, str]] = {
     QueueFull: ("MTR-006", "a bus that keeps up", "poll less often or raise the baud rate"),
     BusError: ("MTR-003", "a usable reply", "check the bus"),
 }
+# Exceptions that are not about what was asked (V1.1b3 ch. 7).
+_DEVICE_FAILED = (
+    "MTR-017",
+    "a device that works",
+    "switch the device off and on; replace it if it lasts",
+)
+_BUSY = (
+    "MTR-018",
+    "a device that has time",
+    "poll it less often; look whether another master asks it",
+)
+_GATEWAY = (
+    "MTR-019",
+    "a reply of the device",
+    "check the device behind the gateway, and its unit number",
+)
+_REFUSED = {5: _BUSY, 6: _BUSY, 10: _GATEWAY, 11: _GATEWAY}
 
 
 class Bus(Calls):
