@@ -8,14 +8,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import core, zvt
+from bench import core, meter, zvt
 from bench.report import Report
 
 # Durable on every Linux by the file system standard, where /tmp may be memory.
 FOLDER = Path("/var/tmp")
 MISSED_EXIT = 1
 
-BENCHES: dict[str, Callable[..., Report]] = {"core": core.run, "zvt": zvt.run}
+BENCHES: dict[str, Callable[..., Report]] = {"core": core.run, "meter": meter.run, "zvt": zvt.run}
 # Benches with options of their own take what was given as a third argument.
 OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {"core": core.options}
 
