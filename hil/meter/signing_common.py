@@ -6,6 +6,7 @@ Source of the form: Open Charge Metering Format 1.0, ch. "Payload Data" and "Sig
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
@@ -140,7 +141,7 @@ class Block:
 
     def put(self, data: bytes) -> None:
         padded = data.ljust(2 * len(self.words), b"\0")
-        self.words = [int.from_bytes(padded[n : n + 2], "big") for n in range(0, len(padded), 2)]
+        self.words = list(struct.unpack(f">{len(self.words)}H", padded))
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ acknowledged, and after a kill go on from what was stored."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from support.virtual_loop import VirtualLoop
 from agent.ports import DeviceUnavailable, DriverEnv, MeterSpec
 from drivers.meter.catalogue import load_model
 from drivers.meter.modbus import Request, Timeout, values_of
-from drivers.meter.modbus_meter import open_meter
+from drivers.meter.modbus_meter import open_model
 from drivers.meter.rtu import Answer, DeviceTiming, Priority
 from drivers.meter.signing.meter import SigningModbusMeter
 from hil.charger.plant import Plant
@@ -33,6 +34,11 @@ MODELS = ("bauer_bsm_ws36a", "carlogavazzi_em580", "iskra_wm3m4")
 START_WH = 104_211
 REQUEST_S = 0.005
 OFF_S = 3.0
+
+
+# Read once: a sweep makes a thousand meters.
+_map = functools.cache(wordmap.load)
+_model = functools.cache(load_model)
 
 
 class Killed(BaseException):
@@ -64,7 +70,7 @@ class Site:
     def __post_init__(self) -> None:
         self.plant = Plant(bare=True)
         self.slave = Slave(
-            self.plant, wordmap.load(self.model), "KX0123456789A"[:8], START_WH,
+            self.plant, _map(self.model), "KX012345", START_WH,
             now_ns=lambda: int(self.loop.time() * 1e9) + 10**12,
         )  # fmt: skip
         self.unit: SigningUnit = SIGNING_UNITS[self.model](self.slave, self.memory)
@@ -74,8 +80,8 @@ class Site:
     def driver(self) -> SigningModbusMeter:
         """As a freshly started agent makes it."""
         env = DriverEnv(lambda: int(self.loop.time() * 1000), self.log)
-        unit = load_model(self.model).unit or 1
-        meter = open_meter(MeterSpec(self.model, unit), self, env)  # type: ignore[arg-type]
+        model = _model(self.model)
+        meter = open_model(model, MeterSpec(model.id, model.unit or 1), self, env)  # type: ignore[arg-type]
         assert isinstance(meter, SigningModbusMeter)
         return meter
 
@@ -208,11 +214,17 @@ class Station:
         await meter.acknowledge()
 
 
-def run(model: str, job: Callable[[Site], Awaitable[Any]], mishaps: Sequence[Mishap] = ()) -> Site:
-    """`job` on a site of its own, on a virtual loop; the site, for what is left to see."""
+def run(
+    model: str,
+    job: Callable[[Site], Awaitable[Any]],
+    mishaps: Sequence[Mishap] = (),
+    memory: dict[str, Any] | None = None,
+) -> Site:
+    """`job` on a site of its own, on a virtual loop; the site, for what is left to see. `memory`: what the
+    meter's signing part remembers from before."""
     loop = VirtualLoop()
     try:
-        site = Site(model, loop, list(mishaps))
+        site = Site(model, loop, list(mishaps), memory=dict(memory or {}))
 
         async def main() -> None:
             await job(site)

@@ -66,7 +66,8 @@ class SigningModbusMeter(ModbusMeter):
         # Another process, or one of ours that was killed, may have ordered a signature just now.
         self._may_sign = patience is not None
         self._label: Label | None = None
-        self._resumed = False
+        self._resumed = False  # what is open began with the label
+        self._ordered = False  # a command that signs was sent
         self._fetched: SignedRecord | None = None
         return self
 
@@ -86,8 +87,14 @@ class SigningModbusMeter(ModbusMeter):
         call again."""
         label = parse(text, self._env.boot_ms())
         ours = self._resumed and self._label is not None and self._label.id == label.id
-        await self._do(self._unit.begin(label, ours))
-        self._label, self._resumed, self._fetched = label, False, None
+        self._ordered = False
+        try:
+            await self._do(self._unit.begin(label, ours))
+        finally:
+            if self._ordered:
+                # Whatever became of it: what is open from here on began with this label.
+                self._label, self._resumed = label, True
+        self._label, self._resumed, self._fetched = label, True, None
 
     def resume(self, text: str) -> None:
         """After a restart: the transaction that runs, or may run, began with this text. Sends nothing.
@@ -111,7 +118,7 @@ class SigningModbusMeter(ModbusMeter):
         if self._fetched is None:
             raise nothing_there(await self.signing_state())
         await self._do(self._unit.acknowledge(self._fetched.mark))
-        self._fetched = self._label = None
+        self._fetched, self._label, self._resumed = None, None, False
 
     # --- For people ---------------------------------------------------------------------------
 
@@ -166,6 +173,7 @@ class SigningModbusMeter(ModbusMeter):
                 await asyncio.sleep(step.ms / 1000)
             return Reply(self._env.boot_ms())
         self._may_sign = self._may_sign or (step.patient and self._patience is not None)
+        self._ordered = self._ordered or (isinstance(step, Write) and step.signs)
         try:
             answer = await self._transact(step)
         except BusError as error:

@@ -45,12 +45,14 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """`single`: function 6 instead of 16. Never repeated by the bus."""
+    """`single`: function 6 instead of 16. `signs`: what it orders must not be ordered twice. Never repeated
+    by the bus."""
 
     address: int
     values: tuple[int, ...]
     single: bool = False
     patient: bool = False
+    signs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ def command(address: int, value: int, *, single: bool = False, patient: bool = F
             ) -> Steps[Sent]:  # fmt: skip
     """A command that signs, sent once. When the reply is lost it may have been obeyed, so only a refusal
     by the meter, or a line on which nothing was sent, raises."""
-    reply = yield Write(address, (value,), single, patient)
+    reply = yield Write(address, (value,), single, patient, signs=True)
     error = reply.error
     if error is not None and isinstance(error, ExceptionReply | LineGone | QueueFull):
         raise error
