@@ -67,11 +67,6 @@ def _troubles(world: World, story: Story, terminal: str) -> list[Trouble]:
     return list(world.troubles.during(began_ms, story.settled_ms, terminal))
 
 
-def undisturbed(world: World, story: Story, terminal: str) -> bool:
-    """Nothing at all was in its way, on the bus neither."""
-    return story.whole and not _troubles(world, story, terminal)
-
-
 # --- Causes ---------------------------------------------------------------------------------------
 
 
@@ -89,7 +84,7 @@ def _explained(
         return any(t.kind.startswith(REFUSALS) for t in money)
     if word == "away":
         made_at = session["hold"].get("terminal_id")
-        return bool(made_at) and made_at != terminal.acquirer.memory.tid
+        return bool(made_at) and made_at != _last_heard(world, terminal)
     if word == "foreign":
         strange = {(tid, receipt) for tid, _, receipt, _ in terminal.strange}
         hold = session["hold"]
@@ -98,6 +93,17 @@ def _explained(
         return False  # the schedule is longer than any world
     # How much is held is only in doubt while it is being raised.
     return bool(money)
+
+
+def _last_heard(world: World, terminal: SimTerminal) -> str:
+    """Which device the agent has met last. One that was exchanged behind a quiet cable is met at the next
+    link."""
+    met = [
+        line["tid"]
+        for line in world.logs
+        if line["event"] == "terminal_connected" and line["terminal"] == terminal.name
+    ]
+    return str(met[-1]) if met else ""
 
 
 def _cuts_a_dialogue(world: World, story: Story, trouble: Trouble) -> bool:
@@ -123,6 +129,8 @@ def _left(world: World, session: dict[str, Any], story: Story, terminal: SimTerm
         bound_ms = LATE_MS if tries <= BY_MINUTE else HOUR_MS + LATE_MS
         return f"{tries} tries, none for {waited_ms // 1000} s" if waited_ms > bound_ms else ""
     hold = _open_hold(session, terminal)
+    if word == "away" and hold is not None and waited_ms > HOUR_MS + LATE_MS:
+        return f"the terminal that has its hold is back for {waited_ms // 1000} s"
     asked_ms = LATE_MS if state in UNCLEAR else HOUR_MS + LATE_MS
     if word != "unknown" or waited_ms <= asked_ms or _disputed(world, session):
         if word == "unknown" and hold is not None and _had_to_be_told(world, session, story):

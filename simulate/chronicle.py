@@ -96,6 +96,11 @@ class Chronicle:
         steps = self._steps.get(session)
         return None if steps is None else Story(steps)
 
+    @property
+    def sessions(self) -> list[str]:
+        """That have told anything."""
+        return list(self._steps)
+
     def plug(self, connector: int, plugged: bool, energy_mwh: int) -> None:
         before = self.plugs[connector]
         if plugged != (bool(before) and before[-1].plugged):

@@ -21,6 +21,8 @@ TIME_SLACK_MS = 6_000
 MWH_PER_WH = 1_000
 # A plug that was away for less may have been missed, and so may one that nobody could ask for.
 SEEN_MS = 5_000
+# What a meter with the coarsest register may count late; the agent takes so much for the driver's own.
+METER_STEP_WH = 10
 BY_LAST = "billed by the last durable reading"
 WHILE_DEAD = "flowed while the agent was dead, charged to nobody"
 # What may keep the agent from a reading.
@@ -125,7 +127,7 @@ def _of_another(world: World, n: int, session: dict[str, Any]) -> Iterator[Diffe
     plugs = world.chronicle.plugs[n]
     for at, left in enumerate(plugs):
         register = _register(left.energy_mwh)
-        if left.plugged or not begin + bound < register < end - bound:
+        if left.plugged or not begin + bound < register < end - bound - METER_STEP_WH:
             continue
         came = plugs[at + 1] if at + 1 < len(plugs) else None
         if story is not None and _seen(world, story, left, came):

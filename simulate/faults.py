@@ -183,9 +183,10 @@ class Faults(DayFaults):
         return lambda: world.spawn(_power_on(terminal))
 
     def _terminal_point(self, fault: Fault) -> End:
-        point = fault.what or POINTS[fault.amount % len(POINTS)]
+        """`what`: the point, and for how long it is off."""
+        point, _, off_s = (fault.what or POINTS[fault.amount % len(POINTS)]).partition(" ")
         self._world.trace("fault", f"the terminal will lose its power at {point}")
-        self.terminal(fault).verbs.reboot(at=point, off_s=0.3 + fault.amount % 7)
+        self.terminal(fault).verbs.reboot(at=point, off_s=float(off_s or 0.3 + fault.amount % 7))
         return _nothing
 
     def _terminal_lock(self, fault: Fault) -> End:

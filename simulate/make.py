@@ -179,13 +179,12 @@ LONG_FAULTS = (
     ("terminal_refuses", "cancel 9c 9"),
     ("terminal_refuses", "capture a0 7"),
     ("terminal_loses", ""),
-    ("terminal_point", "reserve:result_sent"),
-    ("terminal_point", "capture:completed"),
-    ("terminal_point", "capture:result_answered"),
-    ("terminal_unplugged", ""),
-    ("terminal_off", ""),
+    # Off for longer than a hold is waited for, so that its outcome is listed as unknown.
+    ("terminal_point", "reserve:host_asked 900"),
+    ("terminal_point", "reserve:result_sent 900"),
+    ("terminal_point", "capture:host_asked 900"),
+    ("terminal_point", "capture:completed 2400"),
     ("terminal_replaced", ""),
-    ("host_offline", ""),
 )
 LONG_FAULT_S = (700.0, 2_400.0, 7_000.0)
 
@@ -203,7 +202,8 @@ def make_long(seed: int, menu: Menu, rng: random.Random) -> Plan:
         visits.append(replace(visit, card=rng.choice(CARDS), early="", stray_tap=""))
         if menu.faults:
             kind, what = rng.choice(LONG_FAULTS)
-            after_s, for_s = rng.choice((5.0, 15.0, 30.0)), rng.choice(LONG_FAULT_S)
+            after_s, for_s = rng.choice((0.1, 15.0, 30.0)), rng.choice(LONG_FAULT_S)
+            after_s = 0.1 if what else after_s
             faults.append(Fault(kind, number, after_s, for_s, rng.randrange(1 << 12), what))
     if menu.kills and rng.randrange(2):
         aimed = aim(pair_of(seed, variant), 1, visits[0], rng, menu.cuts)

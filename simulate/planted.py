@@ -139,7 +139,8 @@ def run_planted(only: str, sessions: int, jobs: int) -> int:
             continue
         found.append(each)
         word = "NOT FOUND" if each.sessions is None else f"{each.sessions} sessions"
-        print(f"{each.name:32} {word:16} {each.code} ({each.seconds:.0f} s)", flush=True)
+        where = f"{each.code} seed {each.seed}" if each.code else ""
+        print(f"{each.name:32} {word:16} {where} ({each.seconds:.0f} s)", flush=True)
     missed = [each.name for each in found if each.sessions is None]
     if not only and not failed:
         write_table(rows(found))

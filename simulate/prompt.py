@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from simulate.causes import BY_MINUTE, DUE, HOUR_MS, MINUTE_MS, undisturbed
+from simulate.causes import BY_MINUTE, DUE, HOUR_MS, MINUTE_MS
 from simulate.chronicle import Story
 from simulate.till import SimTerminal
 from simulate.world import World
@@ -14,6 +14,8 @@ from simulate.world import World
 # From the moment at which it is clear what is to be charged or released, until it stands at the acquirer: two
 # equal readings, a record, a card read that is called off, and a dialogue; twice that where others wait.
 PROMPT_MS = 25_000
+# What went wrong so long before is over: links are up, questions are answered.
+SETTLED_MS = 30_000
 # The same when something was in the way: from its end on, a new link, a question and the try that follows
 # it, each after a minute.
 RECOVERED_MS = 200_000
@@ -22,6 +24,7 @@ DAY_MS = 60_000
 # A plug that goes is seen after two rounds of the bus.
 SEEN_MS = 4_000
 CONNECTION_MS = 30_000  # connection_timeout_s of simulate.place
+HOLD_MS = 23 * HOUR_MS  # valid_h less the hour that a capture may take
 # A deadline is a timer of the event loop; what it orders waits for nobody.
 TIMER_SLACK_MS = 3_000
 # Questions for one session that cannot be told come a minute apart, and each asks the last result once; a
@@ -44,6 +47,7 @@ def check_promptness(world: World, sessions: list[dict[str, Any]]) -> Iterator[t
             continue
         terminal = next(t for t in world.terminals if t.name == session["terminal"])
         yield from _schedule(world, session, story)
+        yield from _too_early(world, session, story)
         ended = _ended(session, terminal)
         if ended is not None:
             due = _due_ms(world, session, story, ended)
@@ -97,7 +101,8 @@ def _late(world: World, story: Story, terminal: SimTerminal, due_ms: int, ended:
     if took_ms <= prompt_ms:
         return ""
     text = f"its {ended.kind} came {took_ms // 1000} s after it was due"
-    if undisturbed(world, story, terminal.name):
+    before_ms = due_ms - SETTLED_MS
+    if not any(world.troubles.during(before_ms, ended.ended_ms, terminal.name)):
         return text
     if len(story.entered(*DUE)) > BY_MINUTE:
         return ""  # by the hour
@@ -125,6 +130,21 @@ def _schedule(world: World, session: dict[str, Any], story: Story) -> Iterator[t
         if abs(waited_ms - wanted_ms) > TIMER_SLACK_MS:
             text = f"try {tries + 1} came after {waited_ms // 1000} s, not {wanted_ms // 1000}"
             yield "off_schedule", f"{session['id']}: {text}"
+
+
+def _too_early(world: World, session: dict[str, Any], story: Story) -> Iterator[tuple[str, str]]:
+    """Waits that the agent has ended before their time. Across a reboot only the wall clock can tell."""
+    waits = {"connection timeout": CONNECTION_MS, "hold expires": HOLD_MS}
+    why = {"connection_timeout": "connection timeout"}
+    held = story.entered("held", "beginning")
+    for step in story.steps:
+        reason = why.get(step.event, session["stop_reason"] if step.event == "stop" else "")
+        wait_ms = waits.get(reason)
+        if wait_ms is None or not held or step.at_ms - held[0] >= wait_ms - TIMER_SLACK_MS:
+            continue
+        if not any(t.kind == "outage" for t in world.troubles.during(held[0], step.at_ms)):
+            text = f"{reason} after {(step.at_ms - held[0]) // 1000} s, not {wait_ms // 1000}"
+            yield "too_early", f"{session['id']}: {text}"
 
 
 def _asked(world: World, sessions: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
