@@ -194,6 +194,7 @@ def _print_look(answer: Answer, raw: bool, as_json: bool) -> None:
         click.echo(_heading(answer))
         energy = kwh(answer["energy_import_wh"])
         click.echo(f"  energy {energy} kWh, power {answer['power_w']} W")
+        _print_signing(answer.get("signing"))
     else:
         click.echo(f"{answer['model'] or 'meter'}: {answer['state']}: {answer['why']}", err=True)
         if answer["state"] == "no_answer" and "unit" in answer:
@@ -205,6 +206,16 @@ def _print_look(answer: Answer, raw: bool, as_json: bool) -> None:
     _print_values(answer, raw)
     for text in answer.get("strange", ()):
         click.echo(f"  look: {text}", err=True)
+
+
+def _print_signing(signing: Answer | None) -> None:
+    if signing is None:
+        return
+    if signing["why"]:
+        click.echo(f"  signs its records; {signing['why']}", err=True)
+        return
+    click.echo(f"  signs its records; now: {signing['state']}")
+    click.echo(f"  public key {signing['public_key'] or 'none'}")
 
 
 def _heading(answer: Answer) -> str:

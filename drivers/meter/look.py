@@ -43,12 +43,13 @@ class Seen:
 @dataclass(slots=True)
 class Look:
     """`reading` is as billing would get it. `tells`: what the identity registers say. `strange`: what a
-    person should look at."""
+    person should look at. `signs`: state and public key of a meter that signs."""
 
     reading: Reading
     values: list[Seen] = field(default_factory=list)
     tells: dict[str, str | None] = field(default_factory=dict)
     strange: list[str] = field(default_factory=list)
+    signs: dict[str, str | None] | None = None
 
 
 async def look(model: Model, spec: MeterSpec, bus: Bus, env: DriverEnv) -> Look:
@@ -89,6 +90,7 @@ class Looker:
         for mark in self._model.identity:
             found.tells[mark.name] = _seen_text(mark.name, mark.text, blocks[mark.text.block]).text
         found.strange = _strange(self._model, found)
+        found.signs = await self._meter.signs()
         return found
 
     async def _words(self, block: Block) -> tuple[int, ...]:

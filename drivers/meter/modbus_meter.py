@@ -164,6 +164,10 @@ class ModbusMeter:
             self._known, self._serial = True, seen
             return MeterIdentity(self._model.id, seen)
 
+    async def signs(self) -> dict[str, str | None] | None:
+        """For a person: what its signing part does, as plain JSON; None where it has none."""
+        return None
+
     async def read(self) -> Reading:
         """A reading; its state says what is wrong with it, `why` in words with an error id."""
         async with self._turn:

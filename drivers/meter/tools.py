@@ -104,6 +104,7 @@ def _looked(model: Model, line: LineSpec, unit: int, seen: Look) -> Told:
         "identity": seen.tells,
         "values": [value.json() for value in seen.values],
         "strange": seen.strange,
+        "signing": seen.signs,
     }
 
 

@@ -93,6 +93,7 @@ class Bench:
         )  # fmt: skip
         make = SIGNING_UNITS.get(wordmap.name)
         self.signing: SigningUnit | None = None
+        self._signing_kept = ""
         if make is not None:
             self.signing = make(self.meter, memory.signing)
             self.meter.parts.append(self.signing)
@@ -160,9 +161,15 @@ class Bench:
             save(self.options.store, self.memory)
 
     def _let_out(self, fault: Fault | None, unit: int, pdu: bytes) -> Reply:
-        """Some answer late while they sign."""
+        """Some answer late while they sign; what a master is told of it must survive."""
         reply = let_out(fault, unit, pdu)
-        late_ms = 0 if self.signing is None else self.signing.late_ms()
+        if self.signing is None:
+            return reply
+        known = json.dumps(self.memory.signing)
+        if known != self._signing_kept:
+            self._signing_kept = known
+            self.save()
+        late_ms = self.signing.late_ms()
         return Reply(reply.data, reply.delay_ms + late_ms)
 
     def _shown(self, energy: bool) -> None:

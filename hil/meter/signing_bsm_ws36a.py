@@ -35,6 +35,7 @@ class BsmWs36aUnit:
         for name, value in (("page", FIRST_PAGE), ("texts", {}), ("discarded", 0), ("stored", True),
                             ("truth", {})):  # fmt: skip
             memory.setdefault(name, value)
+        memory["texts"].pop(memory.pop("signing", ""), None)  # killed while it signed
         self.clock = MeterClock()
         self._signing: tuple[int, str, str] | None = None  # (due, kind, text)
         self.commands: list[str] = []
@@ -99,8 +100,7 @@ class BsmWs36aUnit:
 
     def power_off(self) -> None:
         self._advance()
-        if self._signing is not None:
-            self.memory["texts"].pop(self._signing[1], None)
+        self.memory["texts"].pop(self.memory.pop("signing", ""), None)
 
     def power_on(self) -> None:
         sets = self.clock.sets
@@ -128,6 +128,7 @@ class BsmWs36aUnit:
     def _take(self, kind: str) -> None:
         self.commands.append(kind)
         memory = self.memory
+        memory["signing"] = kind
         if kind == "start" and not memory["stored"]:
             memory["discarded"] += 1
             memory["stored"] = True
@@ -145,6 +146,7 @@ class BsmWs36aUnit:
         if self._signing is not None and self._world.now_ns() >= self._signing[0]:
             _, kind, text = self._signing
             self._signing = None
+            self.memory.pop("signing", None)
             self.memory["texts"][kind] = text
             if kind == "end":
                 self.memory["stored"] = False

@@ -34,7 +34,7 @@ from hil.meter.slave import Slave
 from hil.meter.wordmap import MapError
 
 START_WH = 104_211
-QUICK = {"turnaround_ms": 150, "longest_reply_ms": 260, "min_gap_ms": 2}
+QUICK = {"turnaround_ms": 150, "longest_reply_ms": 260, "min_gap_ms": 2, "signing_reply_ms": 260}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from agent.ports import DeviceUnavailable
 from agent.values import Reading
 from drivers.meter.modbus import BusError, ExceptionReply, Function, Request
 from drivers.meter.modbus_meter import ModbusMeter
@@ -129,6 +130,17 @@ class SigningModbusMeter(ModbusMeter):
     async def public_key(self) -> bytes | None:
         """DER SubjectPublicKeyInfo, or None where it has no key. Raises DeviceUnavailable."""
         return await self._do(self._unit.public_key(), settled=False)
+
+    async def signs(self) -> dict[str, str | None] | None:
+        """`state`, `public_key` (hex of its SubjectPublicKeyInfo) and `why` one of them is missing."""
+        told: dict[str, str | None] = {"state": None, "public_key": None, "why": ""}
+        try:
+            told["state"] = str(await self.signing_state())
+            key = await self.public_key()
+            told["public_key"] = None if key is None else key.hex()
+        except DeviceUnavailable as error:
+            told["why"] = str(error)
+        return told
 
     # --- Steps on the bus ---------------------------------------------------------------------
 

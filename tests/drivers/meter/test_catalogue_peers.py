@@ -21,7 +21,7 @@ from drivers.meter.catalogue import load_model
 from drivers.meter.look import Look, look
 from drivers.meter.rtu import open_bus
 
-QUICK = {"turnaround_ms": 200, "longest_reply_ms": 300, "min_gap_ms": 2}
+QUICK = {"turnaround_ms": 200, "longest_reply_ms": 300, "min_gap_ms": 2, "signing_reply_ms": 300}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from hil.charger.rtu import answer
 from hil.meter import wordmap
 from hil.meter.slave import Slave
 
-FAST = {"turnaround_ms": 60, "longest_reply_ms": 80, "min_gap_ms": 0}
+FAST = {"turnaround_ms": 60, "longest_reply_ms": 80, "min_gap_ms": 0, "signing_reply_ms": 80}
 LINE = LineSpec("/dev/bus", 115200)
 LOAD_W = 10_873
 # A counter that has run: every register of it is in use, and its last digits are not zero.
