@@ -366,7 +366,11 @@ class Wrong:
         return self.answer
 
 
-@pytest.mark.parametrize("answer", [b"", bytes(64), KEY.sign(b"something else"), bytes(72)])
+@pytest.mark.parametrize(
+    "answer",
+    [b"", bytes(64), KEY.sign(b"something else"), bytes(72)],
+    ids=["nothing", "zeros", "of something else", "too long"],
+)
 def test_a_key_device_that_answers_wrongly_makes_no_record(answer: bytes) -> None:
     with pytest.raises(CannotMake):
         make(CONTENT, Wrong(answer))
