@@ -84,7 +84,8 @@ def _explained(
         return any(t.kind.startswith(REFUSALS) for t in money)
     if word == "away":
         made_at = session["hold"].get("terminal_id")
-        return bool(made_at) and made_at != _last_heard(world, terminal)
+        here = (terminal.acquirer.memory.tid, _last_heard(world, terminal))
+        return bool(made_at) and here != (made_at, made_at)
     if word == "foreign":
         strange = {(tid, receipt) for tid, _, receipt, _ in terminal.strange}
         hold = session["hold"]

@@ -16,9 +16,9 @@ from simulate.world import World
 PROMPT_MS = 25_000
 # What went wrong so long before is over: links are up, questions are answered.
 SETTLED_MS = 30_000
-# The same when something was in the way: from its end on, a new link, a question and the try that follows
-# it, each after a minute.
-RECOVERED_MS = 200_000
+# The same when something was in the way: from its end on, T4 of PA00P015 where a terminal has restarted
+# behind a quiet cable, a new link, a question and the try that follows it, each after a minute.
+RECOVERED_MS = 180_000 + 150_000
 # A day that is being ended makes everybody wait.
 DAY_MS = 60_000
 # A plug that goes is seen after two rounds of the bus.
