@@ -18,6 +18,7 @@ import socket
 import stat
 import struct
 import termios
+from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -26,14 +27,12 @@ import serial
 from agent.ports import LineSpec
 
 READ_BYTES = 4096
-# More than the longest frame of any protocol here, doubled and repeated; a peer that takes nothing for
-# so long is gone.
+# Far more than the longest frame of any protocol here; a peer that takes nothing for so long is gone.
 WRITE_BYTES_MAX = 256 * 1024
 # Bytes nobody reads: a babbling device must not fill the memory. The newest are dropped.
 READ_BYTES_MAX = 1024 * 1024
 PTY_MAJORS = range(136, 144)  # Linux: Documentation/admin-guide/devices.txt
-# ttyS, ttyUSB, ttyAMA and its like, ttymxc: no byte comes sooner than the baud rate allows. On a ttyACM, a
-# pty or a network port the rate may be a mere number.
+# ttyS, ttyUSB, ttyAMA, ttymxc: no byte comes sooner than the baud rate allows; elsewhere it is a mere number.
 UART_MAJORS = frozenset({4, 188, 204, 207})
 # Linux: include/uapi/asm-generic/ioctls.h and include/uapi/linux/serial.h, struct serial_rs485.
 TIOCGRS485, TIOCSRS485 = 0x542E, 0x542F
@@ -156,8 +155,8 @@ def _open(spec: LineSpec) -> Any:
 
 
 def _switch_by_kernel(fd: int, echo: bool) -> None:
-    """RTS is set while sending, by the driver, which knows when the last bit has left; delays stay as the
-    device tree gives them. A driver may take the call and do nothing, so it is asked again."""
+    """The driver knows when the last bit has left. Delays stay as the device tree gives them. A driver may
+    take the call and do nothing, so it is asked again."""
     flags, *others = RS485_STRUCT.unpack(fcntl.ioctl(fd, TIOCGRS485, bytes(RS485_STRUCT.size)))
     flags |= RS485_ENABLED | RS485_RTS_ON_SEND
     flags &= ~(RS485_RTS_AFTER_SEND | RS485_RX_DURING_TX)
@@ -263,14 +262,17 @@ class _Inbox:
 
 
 class _DescriptorLine:
-    """`paced`: see UART_MAJORS."""
+    """`paced`: see UART_MAJORS. `listener`, if set, gets at once what else would wait for `read`."""
 
     paced = False
+    listener: Callable[[bytes], None] | None = None
+    _is_full = False
 
     def __init__(self, name: str, port: Any) -> None:
         self._port, self._inbox, self._out = port, _Inbox(name), bytearray()
         self._loop = asyncio.get_running_loop()
         self._fd = int(port.fileno())
+        self._is_socket = stat.S_ISSOCK(os.fstat(self._fd).st_mode)
         os.set_blocking(self._fd, False)
         self._loop.add_reader(self._fd, self._readable)
 
@@ -287,27 +289,36 @@ class _DescriptorLine:
         return await self._inbox.read()
 
     def discard(self) -> bytes:
-        if self._fd >= 0:
-            self._readable()
-        return self._inbox.take()
+        data = self._inbox.take()
+        # The loop hears of a hang-up anyway.
+        return data + self._arrived(checked=False) if self._fd >= 0 else data
 
     async def close(self) -> None:
         self._gone("closed")
         await asyncio.to_thread(_close, self._port)
 
     def _readable(self) -> None:
+        data = self._arrived(checked=True)
+        if not data:
+            return
+        if self.listener is not None:
+            self.listener(data)
+        else:
+            self._inbox.arrived(data)
+
+    def _arrived(self, *, checked: bool) -> bytes:
+        """What has come. `checked`: where nothing has, look whether the other end is there at all."""
         try:
             data = os.read(self._fd, READ_BYTES)
         except BlockingIOError:
-            return
+            return b""
         except OSError as error:
             self._gone(f"hung up ({error.strerror}); unplugged?")
-            return
-        if data:
-            self._inbox.arrived(data)
-        elif stat.S_ISSOCK(os.fstat(self._fd).st_mode) or _hung_up(self._fd):
+            return b""
+        if not data and checked and (self._is_socket or _hung_up(self._fd)):
             # Without either, a tty that pyserial opened (VMIN 0) only says that nothing is there.
             self._gone("hung up; unplugged?")
+        return data
 
     def _writable(self) -> None:
         try:
@@ -315,11 +326,14 @@ class _DescriptorLine:
                 del self._out[: os.write(self._fd, self._out)]
         except BlockingIOError:
             self._loop.add_writer(self._fd, self._writable)
+            self._is_full = True
             return
         except OSError as error:
             self._gone(f"hung up ({error.strerror}); unplugged?")
             return
-        self._loop.remove_writer(self._fd)
+        if self._is_full:
+            self._loop.remove_writer(self._fd)
+            self._is_full = False
 
     def _gone(self, why: str) -> None:
         if self._fd >= 0:

@@ -223,12 +223,12 @@ class Bus(Calls):
             return
         try:
             self._line = line
+            if hasattr(line, "listener"):
+                line.listener = self._listen
             self._found()
             while True:
-                data = await line.read()
-                self._heard(data)
-                self._step(look=False)
-        except (OSError, BadFrame) as error:
+                self._listen(await line.read())
+        except OSError as error:
             self._lost(str(error))
         finally:
             self._line = None
@@ -267,6 +267,24 @@ class Bus(Calls):
 
     # --- One step -----------------------------------------------------------------------------
 
+    def _listen(self, data: bytes) -> None:
+        """A piece of a reply changes nothing. Nor do bytes that nobody asked for: they only make the bus
+        wait longer, which the timer finds out when it fires."""
+        asking = self._master.is_asking
+        try:
+            self._heard(data)
+        except BadFrame as error:
+            self._give_up(error)
+        else:
+            if asking and not self._master.is_asking:
+                self._step(look=False)
+
+    def _give_up(self, error: Exception) -> None:
+        """The line is lost, or of no use any more."""
+        self._lost(str(error))
+        if self._serving is not None:
+            self._serving.cancel()
+
     def _heard(self, data: bytes) -> None:
         if data:
             self._master.receive(data, _now_us(asyncio.get_running_loop()))
@@ -283,9 +301,7 @@ class Bus(Calls):
                 if frame is not None:
                     line.write(frame)
             except (OSError, BadFrame) as error:
-                self._lost(str(error))
-                if self._serving is not None:
-                    self._serving.cancel()
+                self._give_up(error)
         self._deliver()
         if self._timer is not None:
             self._timer.cancel()

@@ -5,7 +5,7 @@ The pauses are those of "MODBUS over Serial Line V1.02" ch. 2.5.1.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # A millisecond on the masters' clock, which counts microseconds: at 19200 baud a pause is 2005 of them, and
 # whole milliseconds would cost a bus 3 to 8 % of its time.
@@ -43,14 +43,16 @@ class Wire:
 
     baud: int
     framing: str = "8N1"
+    _char_bits: int = field(init=False, repr=False)
 
-    def _char_bits(self) -> int:
+    def __post_init__(self) -> None:
         parity = 0 if self.framing[1] == "N" else 1
-        return 1 + int(self.framing[0]) + parity + int(self.framing[2])
+        bits = 1 + int(self.framing[0]) + parity + int(self.framing[2])
+        object.__setattr__(self, "_char_bits", bits)
 
     def us(self, chars: int) -> int:
         """Microseconds that `chars` characters take, rounded up."""
-        return -(-chars * self._char_bits() * 1_000_000 // self.baud)
+        return -(-chars * self._char_bits * 1_000_000 // self.baud)
 
     @property
     def pause_us(self) -> int:

@@ -162,6 +162,11 @@ class Turns(ABC):
         return len(self._queue) + (self._asked is not None)
 
     @property
+    def is_asking(self) -> bool:
+        """A reply is waited for."""
+        return self._asked is not None
+
+    @property
     def state(self) -> str:
         """ "down", "asking", "quarantine" or "idle"."""
         if not self._up:
