@@ -16,6 +16,7 @@ from drivers.meter.signing.steps import (
     Pause,
     SignedRecord,
     SigningState,
+    SigningTrouble,
     Steps,
     another_is_open,
     command,
@@ -110,6 +111,8 @@ class Em580:
             return
         if seen.state is SigningState.SIGNING:
             seen = yield from self._signed()
+        if seen.state is SigningState.FAILED:
+            raise _corrupted(seen)
         if seen.state is not SigningState.FREE:
             raise not_fetched()
         yield from self._set_clock(label)
@@ -158,7 +161,7 @@ class Em580:
         elif seen.state is SigningState.SIGNING:
             seen = yield from self._signed()
         if seen.state is SigningState.FAILED:
-            raise failed("the meter calls its record corrupted")
+            raise _corrupted(seen)
 
     def _signed(self, doubt: BusError | None = None) -> Steps[Seen]:
         begun_ms = yield from now()
@@ -175,7 +178,7 @@ class Em580:
         if seen.state in (SigningState.OPEN, SigningState.SIGNING):
             seen = yield from self._signed()
         if seen.state is SigningState.FAILED:
-            raise failed("the meter calls its record corrupted")
+            raise _corrupted(seen)
         if seen.state is not SigningState.RECORD:
             raise nothing_there(seen.state)
         if not 1 <= seen.registers <= FILE_MOST:
@@ -188,10 +191,15 @@ class Em580:
 
     def acknowledge(self, mark: str) -> Steps[None]:
         seen = yield from self.look()
-        if seen.state is SigningState.RECORD and str(seen.transaction) == mark:
+        there = seen.state in (SigningState.RECORD, SigningState.FAILED)
+        if there and str(seen.transaction) == mark:
             yield from write(OCMF_STATE, (NOT_READY,))
         elif seen.state is not SigningState.FREE:
             raise nothing_there(seen.state)
+
+
+def _corrupted(seen: Seen) -> SigningTrouble:
+    return failed("the meter calls its record corrupted", str(seen.transaction))
 
 
 def _ident(label: Label) -> tuple[int, ...]:

@@ -29,6 +29,9 @@ FLAGS_MOST = 4
 # OCMF ch. "Identification": a card number must not enter a signed record, so ISO7812 is not offered.
 _REFUSED_TYPE = "ISO7812"
 _TEXT_MOST = 4096
+# The first would cut the record in two (OCMF ch. "Format"); the others end a JSON text where firmware does
+# not escape them.
+_FORBIDDEN = '|"\\'
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d),(\d{3})([+-]\d{4}) ([USIR])")
 _KEYS = frozenset({"ID", "IT", "IL", "IF", "IS", "TT", "CT", "CI", "TM"})
 
@@ -48,7 +51,7 @@ class TimeOfDay:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """ASCII without `|`, which would cut the record in two (OCMF ch. "Format")."""
+    """Printable ASCII, without what would break the record."""
 
     id: str
     id_type: str = "UNDEFINED"
@@ -93,8 +96,8 @@ def _text(raw: dict[str, object], key: str) -> str:
 def _plain(key: str, value: object) -> str:
     if not isinstance(value, str):
         raise wrong_text(f"{key} is no text")
-    if not value.isascii() or not value.isprintable() or "|" in value:
-        raise wrong_text(f"{key} has characters other than printable ASCII, or a |")
+    if not value.isascii() or not value.isprintable() or any(sign in value for sign in _FORBIDDEN):
+        raise wrong_text(f"{key} has characters other than printable ASCII, or one of {_FORBIDDEN}")
     return value
 
 

@@ -24,6 +24,7 @@ from drivers.meter.signing.steps import (
     Reply,
     SignedRecord,
     SigningState,
+    SigningTrouble,
     Step,
     Steps,
     Write,
@@ -109,8 +110,13 @@ class SigningModbusMeter(ModbusMeter):
 
     async def fetch(self) -> bytes:
         """The signed record, OCMF, in the meter's own bytes; Bauer's two are two lines. The same bytes
-        however often it is called, until `acknowledge`. Raises SigningTrouble MTR-036, MTR-037."""
-        self._fetched = await self._do(self._unit.fetch())
+        however often it is called, until `acknowledge`. Raises SigningTrouble MTR-036; MTR-033 and MTR-037
+        where the record is of no use, which can be acknowledged too, once that is stored."""
+        try:
+            self._fetched = await self._do(self._unit.fetch())
+        except SigningTrouble as trouble:
+            self._fetched = SignedRecord(b"", trouble.mark) if trouble.mark else None
+            raise
         return self._fetched.data
 
     async def acknowledge(self) -> None:

@@ -78,23 +78,31 @@ Steps = Generator[Step, Reply, T]
 @dataclass(frozen=True, slots=True)
 class SignedRecord:
     """`data`: what the meter signed, as OCMF records, one a line, in the meter's own bytes. `mark` names it,
-    so that only what was fetched is ever acknowledged."""
+    so that only what was fetched is ever acknowledged. `why`: what makes it useless; `data` is empty then."""
 
     data: bytes
     mark: str
+    why: str = ""
 
 
 # --- Trouble --------------------------------------------------------------------------------------
 
 
 class SigningTrouble(DeviceUnavailable):
-    """`code` is the named state of docs/errors.md; `state` is the meter's, where it was told."""
+    """`code` is the named state of docs/errors.md; `state` is the meter's, where it was told. `mark` names a
+    record that is of no use, so that the meter can be told to forget it."""
 
     def __init__(
-        self, code: str, seen: str, expected: str, remedy: str, state: SigningState | None = None
+        self,
+        code: str,
+        seen: str,
+        expected: str,
+        remedy: str,
+        state: SigningState | None = None,
+        mark: str = "",
     ) -> None:
         super().__init__(code, seen, expected, remedy)
-        self.state = state
+        self.state, self.mark = state, mark
 
 
 def another_is_open(whose: str) -> SigningTrouble:
@@ -118,10 +126,10 @@ def no_end(doing: str, waited_ms: int) -> SigningTrouble:
     )  # fmt: skip
 
 
-def failed(why: str) -> SigningTrouble:
+def failed(why: str, mark: str = "") -> SigningTrouble:
     return SigningTrouble(
-        "MTR-033", why, "a signed record", "see the code in the meter's manual", SigningState.FAILED
-    )
+        "MTR-033", why, "a signed record", "see the code in the meter's manual", SigningState.FAILED, mark
+    )  # fmt: skip
 
 
 def wrong_text(why: str) -> SigningTrouble:
@@ -145,13 +153,11 @@ def nothing_there(state: SigningState) -> SigningTrouble:
     )  # fmt: skip
 
 
-def unusable(why: str) -> SigningTrouble:
+def unusable(why: str, mark: str = "") -> SigningTrouble:
     return SigningTrouble(
-        "MTR-037",
-        why,
-        "the same bytes, and an OCMF record",
-        "check cable, termination and firmware",
-    )
+        "MTR-037", why, "the same bytes, and an OCMF record", "check cable, termination and firmware",
+        None, mark,
+    )  # fmt: skip
 
 
 # --- Building blocks ------------------------------------------------------------------------------

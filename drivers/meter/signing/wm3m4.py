@@ -19,6 +19,7 @@ from drivers.meter.signing.steps import (
     Sent,
     SignedRecord,
     SigningState,
+    SigningTrouble,
     Steps,
     another_is_open,
     command,
@@ -198,6 +199,8 @@ class Wm3m4:
         state = yield from self._settled()
         if state is SigningState.RECORD:
             record = yield from self._record()
+            if record is not None and record.why:
+                raise unusable(record.why, record.mark)
             if record is not None:
                 return record
         raise nothing_there(state)
@@ -212,11 +215,15 @@ class Wm3m4:
         words = yield from read_long(DATA, (many + 1) // 2, READ_MOST)
         data = word_bytes(words)[:many]
         words = yield from read(SIGNATURE, (signature_many + 1) // 2)
-        signature = minimal_signature(word_bytes(words)[:signature_many])
+        signature = word_bytes(words)[:signature_many]
+        mark = hashlib.sha256(data + signature).hexdigest()[:16]
         if b"|" in data or not data.startswith(b"{"):
-            raise unusable("what the meter signed is no JSON, or has a |")
-        record = b"OCMF|" + data + b'|{"SD":"' + signature.hex().encode("ascii") + b'"}'
-        return SignedRecord(record, hashlib.sha256(record).hexdigest()[:16])
+            return SignedRecord(b"", mark, "what the meter signed is no JSON, or has a |")
+        try:
+            number = minimal_signature(signature).hex().encode("ascii")
+        except SigningTrouble as trouble:
+            return SignedRecord(b"", mark, trouble.seen)
+        return SignedRecord(b"OCMF|" + data + b'|{"SD":"' + number + b'"}', mark)
 
     def acknowledge(self, mark: str) -> Steps[None]:
         state = yield from self._settled()

@@ -9,7 +9,7 @@ import random
 import shutil
 import subprocess
 import warnings
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -341,7 +341,10 @@ def test_the_meter_cannot_sign(model: str) -> None:
             await meter.begin(text("1"))
             site.unit.faults.refuse = 1
             await refused(meter.end(), "MTR-033", SigningState.FAILED)
+            await refused(site.driver().begin(text("2")), "MTR-033", SigningState.FAILED)
             await refused(meter.fetch(), "MTR-033", SigningState.FAILED)
+            await meter.acknowledge()  # that there is none is stored; the meter may go on
+            await meter.begin(text("2"))
             return
         site.unit.faults.refuse, site.unit.faults.code = 1, 254
         await refused(meter.begin(text("1")), "MTR-033", SigningState.FAILED)
@@ -353,6 +356,37 @@ def test_the_meter_cannot_sign(model: str) -> None:
         assert await meter.fetch()
 
     run(model, job)
+
+
+def test_wm3m4_record_that_another_master_made_unreadable() -> None:
+    """With a | in its template the meter signs what can be no OCMF. It does not block the meter for ever."""
+
+    async def job(site: Site) -> None:
+        meter = site.driver()
+        await meter.begin(text("1"))
+        await meter.end()
+        site.memory["data"] = site.memory["data"].replace("DE*ABC", "DE|ABC")
+        await refused(meter.begin(text("2")), "MTR-031")
+        await refused(meter.fetch(), "MTR-037")
+        await meter.acknowledge()
+        await meter.begin(text("2"))
+
+    run(WM3M4, job)
+
+
+def test_wm3m4_does_not_keep_what_is_written() -> None:
+    async def job(site: Site) -> None:
+        meter = site.driver()
+        written = site.unit.write
+
+        def forgets(address: int, values: Sequence[int]) -> None:
+            written(address, [*values[:-1], 0] if address == wm3m4.TEMPLATE else values)
+
+        site.unit.write = forgets  # type: ignore[method-assign]
+        await refused(meter.begin(text("1")), "MTR-037")
+        assert site.unit.told()["commands"] == []
+
+    run(WM3M4, job)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -474,6 +508,7 @@ def test_functions_and_sizes(model: str) -> None:
     "wrong",
     [
         "", "no json", "[]", '{"ID": 5}', '{"ID": ""}', '{"ID": "1", "XX": 1}', '{"ID": "a|b"}',
+        '{"ID": "a\\"b"}',
         '{"ID": "1", "IT": "ISO7812"}', '{"ID": "1", "IT": "nothing"}', '{"ID": "1", "IS": 1}',
         '{"ID": "1", "IF": "RFID_PLAIN"}', '{"ID": "1", "TM": "12:40"}', '{"ID": "\\u00e4"}',
         '{"ID": "1", "TM": "2026-13-21T12:40:00,000+0100 S"}', '{"ID": "1", "CT": "else"}',
