@@ -286,6 +286,48 @@ def test_the_meter_loses_power_after_the_acknowledgement(model: str) -> None:
     run(model, job)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_only_what_was_fetched_is_acknowledged(model: str) -> None:
+    """Another master took the record away and made its own: that one is not acknowledged unseen."""
+
+    async def job(site: Site) -> None:
+        meter = site.driver()
+        await meter.begin(text("1"))
+        await meter.end()
+        first = await meter.fetch()
+        foreign = site.driver()
+        await foreign.fetch()
+        await foreign.acknowledge()
+        await foreign.begin(text("2"))
+        await foreign.end()
+        await refused(meter.acknowledge(), "MTR-036", SigningState.RECORD)
+        second = await meter.fetch()
+        assert second != first and payloads(second)[0]["ID"] == "2"
+
+    run(model, job)
+
+
+def test_em580_file_that_changes_while_it_is_read() -> None:
+    async def job(site: Site) -> None:
+        meter = site.driver()
+        await meter.begin(text("1"))
+        await meter.end()
+        plain = site.unit.read
+
+        def changes(function: int, address: int, count: int) -> Sequence[int]:
+            found = plain(function, address, count)
+            if address > em580.OCMF_FILE and site.memory["page"] == 1:
+                site.memory["page"] = 2
+            return found
+
+        site.unit.read = changes
+        with pytest.raises(SigningTrouble, match="MTR-037"):
+            await meter.fetch()
+        assert await meter.fetch()
+
+    run(EM580, job)
+
+
 # --- Power loss in a transaction ------------------------------------------------------------------
 
 
@@ -382,7 +424,7 @@ def test_wm3m4_does_not_keep_what_is_written() -> None:
         def forgets(address: int, values: Sequence[int]) -> None:
             written(address, [*values[:-1], 0] if address == wm3m4.TEMPLATE else values)
 
-        site.unit.write = forgets  # type: ignore[method-assign]
+        site.unit.write = forgets
         await refused(meter.begin(text("1")), "MTR-037")
         assert site.unit.told()["commands"] == []
 
