@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from statistics import median
 
@@ -66,4 +67,10 @@ def run(quick: bool) -> tuple[Table, list[Goal]]:
     title = (
         "Back-to-back reads on a paced pty, as a share of the time on the wire (two pauses a read)"
     )
-    return Table(title, heads, rows), goals
+    return Table(title, heads, rows, _trouble()), goals
+
+
+def _trouble() -> str:
+    """Whoever waits for a processor is late on the line, and so is the peer."""
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    return f"BUSY: load {load:.1f} on {cores} cores" if load > cores else ""
