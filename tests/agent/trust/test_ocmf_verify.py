@@ -177,7 +177,7 @@ def test_zeros_before_the_numbers_are_survived(zeros: int) -> None:
         {"SD": "ab" * 64},
         {"SD": "====", "SE": "base64"},
     ],
-    ids=lambda section: " ".join(section),  # the values differ from run to run
+    ids=" ".join,  # the values differ from run to run
 )
 def test_signatures_that_cannot_be_read(section: dict[str, str]) -> None:
     verdict = ocmf.verify(record(**section), spki())
