@@ -247,6 +247,12 @@ class Faults(DayFaults):
         cable.unplug()
         return cable.replug
 
+    def _host_approves_less(self, fault: Fault) -> End:
+        """Not trouble at all: whoever wants more gets a part of it."""
+        switches = self.terminal(fault).switches
+        switches.approve_at_most_minor = 100 + fault.amount % 800
+        return lambda: setattr(switches, "approve_at_most_minor", None)
+
     # --- the bus ----------------------------------------------------------------------------------
 
     def _bus_noise(self, fault: Fault) -> End:

@@ -47,7 +47,8 @@ DAYS = (
 )
 REPLACED = "terminal_replaced"
 TARIFF_CHANGES = "tariff_changes"
-MORE_FAULTS = (*DAY_FAULTS, REPLACED, TARIFF_CHANGES)
+APPROVES_LESS = "host_approves_less"
+MORE_FAULTS = (*DAY_FAULTS, REPLACED, TARIFF_CHANGES, APPROVES_LESS)
 SEVERAL = (
     Variant(connectors=3),
     Variant(connectors=2, terminals=2),
@@ -168,6 +169,8 @@ def make_plan(seed: int, menu: Menu) -> Plan:
         faults.append(_own_fault(REPLACED, len(visits), own))
     if TARIFF_CHANGES in menu.more_faults and kills and later.randrange(CHANGED_OF) == 0:
         faults.append(_own_fault(TARIFF_CHANGES, len(visits), later))
+    if APPROVES_LESS in menu.more_faults and variant.raises and later.randrange(2):
+        faults.append(_own_fault(APPROVES_LESS, len(visits), later))
     if not calm:
         _add_limits(own, visits)
     return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills))
