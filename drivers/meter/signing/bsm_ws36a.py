@@ -177,10 +177,13 @@ class BsmWs36a:
 
     def _take(self, kind: Kind) -> Steps[None]:
         """A snapshot, and nothing but a new one."""
+        (old,) = yield from read(kind.status, patient=True)
         before = yield from self._snapshot(kind)
         sent = yield from command(kind.status, UPDATING, patient=True)
         status = yield from self._status(kind, sent)
         if status != VALID:
+            if sent.doubt is not None and status == old:
+                raise sent.doubt  # it never arrived
             raise failed(f"{kind.name} snapshot: {_WHY.get(status, f'status {status}')}")
         after = yield from self._snapshot(kind)
         if after is None:

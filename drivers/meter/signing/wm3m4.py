@@ -162,7 +162,8 @@ class Wm3m4:
                 return
             (status,) = yield from read(STATUS)
             if status >= FIRST_ERROR:
-                raise _error(status)
+                # If it never arrived, the error is that of an older one.
+                raise sent.doubt or _error(status)
             now_ms = (yield Pause(POLL_MS)).at_ms
             # While it signs, the state may still be the old one.
             most_ms = SIGN_MOST_MS if status == IN_PROGRESS else STATE_MOST_MS

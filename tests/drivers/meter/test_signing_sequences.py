@@ -286,6 +286,38 @@ def test_the_meter_loses_power_after_the_acknowledgement(model: str) -> None:
     run(model, job)
 
 
+ORDERS = {EM580: (0x7040, 0x7040), WM3M4: (7051, 7051), BSM: (41286, 41540)}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("verb", [0, 1])
+def test_the_reply_to_a_command_that_signs_is_lost(model: str, verb: int) -> None:
+    """The meter is asked what became of it: obeyed, the verb is done; lost, the verb fails and may be
+    called again. Never are there two commands for one transaction."""
+
+    def orders(site: Site) -> list[int]:
+        return [n for n, r in enumerate(site.requests) if r.writes and r.address in ORDERS[model]]
+
+    async def job(site: Site) -> None:
+        meter = site.driver()
+        for call in (lambda: meter.begin(text("1")), meter.end):
+            try:
+                await call()
+            except DeviceUnavailable as error:
+                assert error.code == "MTR-002"
+                site.happened.append("told")
+                await call()
+        assert await meter.fetch()
+
+    at = orders(run(model, job))[verb]
+    obeyed = run(model, job, [Mishap("lose", at)])
+    assert obeyed.happened == ["lose"] and len(orders(obeyed)) == 2
+    lost = run(model, job, [Mishap("drop", at)])
+    assert lost.happened == ["drop", "told"] and len(orders(lost)) == 3
+    for site in (obeyed, lost):
+        assert len(site.unit.told()["commands"]) == 2
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_only_what_was_fetched_is_acknowledged(model: str) -> None:
     """Another master took the record away and made its own: that one is not acknowledged unseen."""
