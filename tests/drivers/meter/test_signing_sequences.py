@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyocmf
 import pytest
 from support.signing_rig import MODELS, START_WH, Mishap, Site, Station, run, text
 
@@ -142,7 +143,6 @@ def test_openssl(model: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_pyocmf(model: str) -> None:
     """It knows no brainpoolP384r1, so the EM580 has its other curve here."""
-    pyocmf = pytest.importorskip("pyocmf", reason="needs pyocmf: apt-get install python3-pip")
     data, key = record(model, {"curve": "brainpoolP256r1"} if model == EM580 else {})
     for line in lines(data):
         with warnings.catch_warnings():
