@@ -53,7 +53,8 @@ def check_causes(world: World, sessions: list[dict[str, Any]]) -> Iterator[tuple
         kinds = ", ".join(sorted({t.kind for t in found})) or "nothing"
         word = session["payment"]
         name = f"{session['id']} is {session['state']} ({word})"
-        if not _explained(world, session, story, terminal, found):
+        waits = word == "away" and _unclear_at(terminal, sessions)
+        if not waits and not _explained(world, session, story, terminal, found):
             yield "no_cause", f"{name}, and {kinds} went wrong at {terminal.name}: {session['why']}"
         left = "" if session["state"] == "closed" else _left(world, session, story, terminal)
         if left:
@@ -65,6 +66,11 @@ def _troubles(world: World, story: Story, terminal: str) -> list[Trouble]:
     where it stands."""
     began_ms = story.began_ms - AFTER_MS
     return list(world.troubles.during(began_ms, story.settled_ms, terminal))
+
+
+def _unclear_at(terminal: SimTerminal, sessions: list[dict[str, Any]]) -> bool:
+    """While another session's hold is in doubt, those of a device that is back are not matched."""
+    return any(s["terminal"] == terminal.name and s["state"] in UNCLEAR for s in sessions)
 
 
 # --- Causes ---------------------------------------------------------------------------------------
