@@ -302,7 +302,7 @@ FAULTS = [
     ({"name": "timeout"}, "MTR-002"),
     ({"name": "late", "ms": 230}, "MTR-002"),
     ({"name": "crc"}, "MTR-003"),
-    ({"name": "exception", "code": 4}, "MTR-004"),
+    ({"name": "exception", "code": 4}, "MTR-017"),
     ({"name": "wrong_unit"}, "MTR-003"),
     ({"name": "wrong_function"}, "MTR-003"),
     ({"name": "wrong_count"}, "MTR-003"),

@@ -148,7 +148,7 @@ def test_watching_is_a_line_a_look_and_ends(
         meter.ask("fault", name="exception", code=4, count=0, address=0x400)
         broken = voltill(*args, "--times", "3")
         assert broken.code == 2  # the worst of them
-        assert "not_available: MTR-004" in broken.out
+        assert "not_available: MTR-017" in broken.out
     assert voltill(*args[:-1], "--times", "3").code == 64
 
 

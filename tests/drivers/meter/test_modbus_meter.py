@@ -149,7 +149,7 @@ def test_no_answer_and_exceptions_are_states_and_identity_raises() -> None:
         device._answer = busy  # type: ignore[method-assign]  # the whole device has failed
         reading = await meter.read()
         assert reading.state is ReadingState.NOT_AVAILABLE
-        assert reading.why.startswith("MTR-004")
+        assert reading.why.startswith("MTR-017")
         await bus.close()
         assert (await meter.read()).state is ReadingState.NO_ANSWER
 
@@ -313,7 +313,7 @@ def test_a_gateway_without_its_meter_is_no_answer() -> None:
         port.script = lambda frame, _reply: prompt(frame, crc(bytes([1, frame[1] | 0x80, 11])))
         reading = await meter.read()
         assert reading.state is ReadingState.NO_ANSWER
-        assert reading.why.startswith("MTR-004")
+        assert reading.why.startswith("MTR-019")
         # After that the meter may be another one: its serial number is wanted first.
         reading = await meter.read()
         assert (reading.state, port.frames[-1][1]) == (ReadingState.NO_ANSWER, 3)
