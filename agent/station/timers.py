@@ -81,8 +81,11 @@ class Timers:
         if entered is None or watched.session.state in OCCUPIES_EVSE:
             # A driver waits here, and may have done his part while the board was off.
             entered = watched.anchor
-        known = Quality.UNKNOWN not in (entered.quality, now.quality)
-        return due.after_ms - waited_ms(entered if known else watched.anchor, now)
+        waited = waited_ms(watched.anchor, now)
+        if Quality.UNKNOWN not in (entered.quality, now.quality):
+            # A clock that was set back meanwhile must not hold up what this boot has waited for.
+            waited = max(waited, waited_ms(entered, now))
+        return due.after_ms - waited
 
     def _alarm_left_ms(self, session: Session) -> int | None:
         if session.state not in OCCUPIES_EVSE:

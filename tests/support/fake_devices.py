@@ -518,7 +518,9 @@ class Plant:
     fault: bool = False
     answers: bool = True
     meter_answers: bool = True
-    meter_claims: ReadingState | None = None  # another serial number or model than the one that is expected
+    meter_claims: ReadingState | None = (
+        None  # another serial number or model than the one that is expected
+    )
     serial: str = "SDM-1"
     failsafe_s: int | None = None
     bus_ms: int = 60

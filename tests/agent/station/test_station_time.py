@@ -206,3 +206,19 @@ def test_a_retry_comes_although_the_board_is_restarted_every_hour(make: Make) ->
         w.run(40 * 60)
     assert w.session().state is S.CLOSED
     one_end_each(w)
+
+
+def test_a_clock_that_is_set_back_behind_a_reboot_holds_up_no_retry(make: Make) -> None:
+    """Found by the simulator: seeds 30194, 30796 and 40039."""
+    w = make()
+    charge(w, seconds=60)
+    w.terminal.script["capture"].append("not_sent")
+    w.terminal.tap(CARD)
+    w.until_state(S.CAPTURE_DUE)
+    w.kill()
+    w.reboot()
+    w.skew_ms -= 400 * DAY_MS
+    w.start()
+    w.run(90)
+    assert w.session().state is S.CLOSED
+    one_end_each(w)
