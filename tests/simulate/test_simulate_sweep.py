@@ -1,4 +1,4 @@
-"""Death before every write of every named scenario, and whether the sweep would see a bug."""
+"""Death before writes of every named scenario, and whether the sweep would see a bug."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from simulate.sweep_run import Order, Report, parts, table, verdict, write_table
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = tuple(BY_NAME)
 FIRST = "first_start"
-# How the n-th write of a scenario is died of inside the gate, and how many are passed over, because the gate has
-# ten minutes for everything: `./dev simulate --sweep` does each in every way.
+# How writes of a scenario are died of inside the gate in turn, and every which one, because the gate has ten
+# minutes for everything: `./dev simulate --sweep` does each in every way.
 TURNS = ("kill", "power", "kill", "torn")
 EVERY = 4
 # Of each other kind of step: so many, spread over the scenario.
