@@ -8,9 +8,10 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import coverage
 import hypothesis
 import pytest
 
@@ -18,6 +19,13 @@ SKIPS = Path(__file__).with_name("skips.txt")
 COUNTS_VARIABLE = "VOLTILL_TEST_COUNTS"
 SEED_BITS = 32
 LONGEST_FIRST = ("end_to_end", "simulate")
+# Folders and modules whose volume is not measured.
+UNMEASURED = frozenset(
+    {
+        *("simulate", "test_ledger_cuts", "test_bus_never_wrong", "test_bus_energy"),
+        *("test_signing_crashes", "test_signing_sequences", "test_properties"),
+    }
+)
 
 # No deadline: the machines of a CI stall now and then, and a slow example is no failure.
 hypothesis.settings.register_profile("voltill", deadline=None, print_blob=True)
@@ -115,6 +123,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What mostly waits for processes begins first, and other workers compute meanwhile: begun last, it would
     leave the cores idle at the end. The gate keeps this order (--no-loadscope-reorder)."""
     items.sort(key=lambda item: item.path.parent.name not in LONGEST_FIRST)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _many_runs_unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Thousands of runs over what other tests cover take twice as long while coverage looks on, and tell it
+    nothing new."""
+    many = request.path.parent.name in UNMEASURED or request.path.stem in UNMEASURED
+    measuring = coverage.Coverage.current() if many else None
+    if measuring is not None:
+        measuring.stop()
+    yield
+    if measuring is not None:
+        measuring.start()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
