@@ -34,7 +34,9 @@ class Noise:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self.permille = self.flips_permille = 0
-        self.late = 0  # chunks that came when they had been said again already
+        # Chunks that came when they had been said again already, and acknowledgements that came as none: what
+        # they were for is said again, and may be taken for something new.
+        self.late = 0
 
     def carry(self, data: bytes) -> list[tuple[float, bytes]]:
         """(delay in s, bytes) of what arrives."""
@@ -48,6 +50,7 @@ class Noise:
             kind = rng.randrange(7)
         else:
             return [(0.0, data)]
+        self.late += kind in (0, 3) and len(data) == 1
         if kind == 0:
             return []
         if kind == 1:

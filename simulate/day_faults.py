@@ -110,7 +110,8 @@ class DayFaults:
 
     def _strange_hold(self, fault: Fault) -> End:
         terminal = self.terminal(fault)
-        if terminal.powered:
+        # One thing at a time, also at its own keys: while it only waits for a card, somebody may come first.
+        if terminal.powered and (terminal.waits_for_card or not terminal.busy):
             self._world.strange_hold(terminal, 500 + fault.amount % 2_000)
         return _nothing
 
