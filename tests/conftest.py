@@ -24,6 +24,7 @@ UNMEASURED = frozenset(
     {
         *("simulate", "test_ledger_cuts", "test_bus_never_wrong", "test_bus_energy"),
         *("test_signing_crashes", "test_signing_sequences", "test_properties"),
+        *("test_zvt_card_data", "test_zvt_peer_simulator"),
     }
 )
 
