@@ -125,7 +125,9 @@ def _schedule(world: World, session: dict[str, Any], story: Story) -> Iterator[t
             continue
         wanted_ms = MINUTE_MS if tries <= BY_MINUTE else HOUR_MS
         waited_ms = after.at_ms - due.at_ms
-        if any(t.kind == "outage" for t in world.troubles.during(due.at_ms, after.at_ms)):
+        # The wait begins when the last step is stored, and ends when the next one is.
+        hurt = ("outage", "disk_stall")
+        if any(t.kind in hurt for t in world.troubles.during(due.at_ms, after.at_ms)):
             continue
         if abs(waited_ms - wanted_ms) > TIMER_SLACK_MS:
             text = f"try {tries + 1} came after {waited_ms // 1000} s, not {wanted_ms // 1000}"

@@ -16,6 +16,7 @@ from hil.charger.faults import METER_FAULTS, REPLY_FAULTS, Fault
 from hil.charger.plant import Plant
 from hil.charger.sdm630 import UNIT_ID, Sdm630
 from hil.common.control import Answer, ControlError, ControlServer, ask_async
+from hil.common.workers import Workers
 
 # How often the store is written and waiting clients are looked after while energy flows.
 TICK_S = 0.05
@@ -62,13 +63,12 @@ class Bench:
         self.failsafe_trips = 0
         self._poke = asyncio.Event()
         self._moved = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._failure: asyncio.Future[BaseException] | None = None
+        self._workers: Workers | None = None
 
     # --- life ---------------------------------------------------------------------------------
 
     async def start(self) -> Bench:
-        self._failure = asyncio.get_running_loop().create_future()
+        self._workers = Workers()
         self.now()
         self.plant.changed()
         self.save()
@@ -81,31 +81,20 @@ class Bench:
         workers = [*self.bus.workers(), self._keep_house()]
         if self.options.meter_control is not None:
             workers.append(self._drive_meter(self.options.meter_control))
-        for worker in workers:
-            task = asyncio.ensure_future(worker)
-            task.add_done_callback(self._ended)
-            self._tasks.append(task)
+        self._workers.start(workers)
         return self
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._workers is not None:
+            await self._workers.close()
         await self.control.close()
         self.bus.close()
         self.now()
         self.save()
 
     async def failed(self) -> BaseException:
-        assert self._failure is not None
-        return await self._failure
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._failure is None or self._failure.done():
-            return
-        error = task.exception()
-        if error is not None:
-            self._failure.set_result(error)
+        assert self._workers is not None
+        return await self._workers.failed()
 
     # --- physics ------------------------------------------------------------------------------
 

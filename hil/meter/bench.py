@@ -16,6 +16,7 @@ from hil.charger.bus import Bus, Station
 from hil.charger.faults import Fault, Reply
 from hil.charger.plant import Plant
 from hil.common.control import Answer, ControlError, ControlServer
+from hil.common.workers import Workers
 from hil.meter.faults import METER_FAULTS, REPLY_FAULTS, SIGNING_FAULTS, let_out
 from hil.meter.signing_bsm_ws36a import BsmWs36aUnit
 from hil.meter.signing_common import SigningUnit, World
@@ -106,13 +107,12 @@ class Bench:
         self.control = ControlServer(options.control, self._verbs())
         self._moved = asyncio.Event()
         self._poke = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._failure: asyncio.Future[BaseException] | None = None
+        self._workers: Workers | None = None
 
     # --- life ---------------------------------------------------------------------------------
 
     async def start(self) -> Bench:
-        self._failure = asyncio.get_running_loop().create_future()
+        self._workers = Workers()
         self.now()
         self.save()
         self.bus.line.open()
@@ -121,31 +121,20 @@ class Bench:
         except BaseException:
             self.bus.close()
             raise
-        for worker in (*self.bus.workers(), self._keep_house()):
-            task = asyncio.ensure_future(worker)
-            task.add_done_callback(self._ended)
-            self._tasks.append(task)
+        self._workers.start([*self.bus.workers(), self._keep_house()])
         return self
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._workers is not None:
+            await self._workers.close()
         await self.control.close()
         self.bus.close()
         self.now()
         self.save()
 
     async def failed(self) -> BaseException:
-        assert self._failure is not None
-        return await self._failure
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._failure is None or self._failure.done():
-            return
-        error = task.exception()
-        if error is not None:
-            self._failure.set_result(error)
+        assert self._workers is not None
+        return await self._workers.failed()
 
     # --- physics ------------------------------------------------------------------------------
 

@@ -10,8 +10,6 @@ a client certificate. Skips the test when mosquitto is not installed.
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import os
 import shutil
 import socket
@@ -20,24 +18,11 @@ import time
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from hil.certificates import Authority
 
 HOST = "127.0.0.1"
 START_S = 10.0
-_CA_USAGE = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
 
 
 def find_mosquitto() -> str | None:
@@ -70,7 +55,7 @@ class Mosquitto:
         self._folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.tls = tls
-        self._authority = _Authority(self._folder) if tls else None
+        self._authority = Authority(self._folder) if tls else None
         self._config = self._write_config(require_certificate, config)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = self._folder / "log"
@@ -82,7 +67,7 @@ class Mosquitto:
     @property
     def ca(self) -> Path:
         assert self._authority is not None, "made with tls=False"
-        return self._authority.path
+        return self._authority.certificate
 
     def client(self, name: str) -> tuple[Path, Path]:
         """Certificate and key of a client whose common name is `name`."""
@@ -145,60 +130,3 @@ class Mosquitto:
         path = self._folder / "mosquitto.conf"
         path.write_text("\n".join([*lines, extra, ""]))
         return path
-
-
-class _Authority:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-        self.path = folder / "ca.pem"
-        certificate = (
-            self._builder(self._name, self._key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_CA_USAGE, critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-        self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, name: str, *, server: bool) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
-        builder = self._builder(subject, key.public_key()).add_extension(
-            x509.ExtendedKeyUsage([usage]), critical=False
-        )
-        if server:
-            names = [x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName("localhost")]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        certificate = builder.sign(self._key, hashes.SHA256())
-        paths = self._folder / f"{name}.pem", self._folder / f"{name}-key.pem"
-        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        paths[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return paths
-
-    def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey
-    ) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
-        authority = self._key.public_key()
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            # Python 3.13 refuses chains without these two (VERIFY_X509_STRICT).
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority), critical=False
-            )
-        )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,8 +16,7 @@ HOST = "127.0.0.1"
 DAY = datetime.timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     certificate: Path
     key: Path
 
@@ -28,7 +27,7 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench authority")])
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of one run")])
         self.certificate = folder / "ca.pem"
         own = self._about(self._name, self._key.public_key()).add_extension(
             x509.BasicConstraints(ca=True, path_length=0), critical=True
