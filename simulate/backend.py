@@ -30,6 +30,7 @@ GONE = Trouble("UPL-001", "the broker does not answer; check network and port")
 CUT = Trouble("UPL-007", "the connection to the broker was lost: reset")
 EPOCH = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MAX_BYTES = 90 * 1024
+RECORDS_MAX = 1_000  # far more than one world writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,11 @@ class Backend:
         self.reachable, self.ack_delay_s = True, 0.0
         self.refuses = self.lies = False
         self.publishes_lost_permille = 0
+
+    @property
+    def stored(self) -> int:
+        """How many records it has."""
+        return len(self.intake.database.records(self._names.station, 1, RECORDS_MAX))
 
     def ask_again(self) -> int:
         """Name everything that is missing although it was there or was offered once; how much."""

@@ -98,6 +98,11 @@ class Episode:
         if long:
             world.run_until(lambda: False, long * HOUR_S)
         told = self._ask_all()
+        if told is not None and len(told.records) > world.backend.stored:
+            # One that was written between the last look and the questions is still on its way.
+            self._calm_since_s, self._unacked = None, None
+            world.run_until(self._peaceful, PEACE_S)
+            told = self._ask_all()
         if told is None:
             return _failed("no_answer", "the agent does not answer on its control socket")
         return judge(world, told, faults.disturbed())

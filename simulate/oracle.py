@@ -7,6 +7,7 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +16,13 @@ from hil.terminal.cards import CARDS, Card, bcd_number
 from hil.verify import Evidence, Record, check
 from hil.verify.acquirer import group
 from hil.verify.evidence import ERROR
+from simulate.backend import RECORDS_MAX
 from simulate.causes import check_causes
 from simulate.days import check_days, day_classes, strange
 from simulate.energy import check_energy, check_time
 from simulate.place import MAX_POWER_W
 from simulate.prompt import check_promptness
-from simulate.till import name_of
+from simulate.till import HoldName, name_of
 from simulate.world import World
 
 STEP_MINOR = 4  # one Wh of the tariff, rounded up
@@ -64,8 +66,9 @@ def judge(world: World, told: Told, disturbed: frozenset[str]) -> Verdict:
     verdict = Verdict(sessions=len(told.sessions))
     verdict.violations += world.violations
     evidence = _evidence(world, told)
+    unheard = _unheard(world, told)
     for finding in check(evidence):
-        if strange(world, told.sessions, finding):
+        if strange(world, told.sessions, finding) or finding.where in unheard.values():
             continue
         if finding.severity != ERROR:
             verdict.classes[finding.code] += 1
@@ -76,7 +79,7 @@ def judge(world: World, told: Told, disturbed: frozenset[str]) -> Verdict:
             verdict.classes[difference.excuse] += 1
         else:
             verdict.violations.append((difference.code, difference.text))
-    verdict.violations += _holds(world, told)
+    verdict.violations += _holds(world, told, set(unheard))
     verdict.violations += _money(world, told, disturbed)
     verdict.violations += _chain(told)
     verdict.violations += _cards(world, evidence.texts)
@@ -93,7 +96,7 @@ def _evidence(world: World, told: Told) -> Evidence:
     database = world.backend.intake.database
     records = [
         Record(r["station"], r["chain"], r["seq"], r["hash"], r["jws"], r["type"])
-        for r in database.records(None, 1, 1000)
+        for r in database.records(None, 1, RECORDS_MAX)
     ]
     key = load_public(world.place.station_pem)
     texts = {f"session {s['id']}": json.dumps(s) for s in told.sessions}
@@ -122,7 +125,28 @@ def _tariff(world: World, session: dict[str, Any]) -> str:
     return str(lives[at if story.whole else max(0, at - 1)][1])
 
 
-def _holds(world: World, told: Told) -> Iterator[tuple[str, str]]:
+def _unheard(world: World, told: Told) -> dict[HoldName, str]:
+    """Holds of terminals that were taken away before their answer was heard, each with the words of
+    hil.verify for it: nobody is left who could tell the receipt, so the list can name terminal and amount
+    only. One session explains one hold."""
+    unknown = Counter(
+        (s["tid"], s["amount_minor"])
+        for s in told.status["open"]
+        if s["kind"] == "unknown" and s["receipt"] is None
+    )
+    known = {(s["hold"].get("terminal_id"), s["hold"].get("receipt")) for s in told.sessions}
+    found: dict[HoldName, str] = {}
+    for terminal in world.terminals:
+        for hold in terminal.holds:
+            away = hold.tid != terminal.acquirer.memory.tid
+            asked = (hold.tid, hold.amount_minor)
+            if away and (hold.tid, hold.receipt) not in known and unknown[asked]:
+                unknown[asked] -= 1
+                found[name_of(hold)] = "hold " + "/".join(map(str, name_of(hold)))
+    return found
+
+
+def _holds(world: World, told: Told, unheard: AbstractSet[HoldName]) -> Iterator[tuple[str, str]]:
     """A hold that is open at a terminal, or was when it was taken away, is in the agent's list, or reported
     as strange."""
     listed = {
@@ -134,7 +158,8 @@ def _holds(world: World, told: Told) -> Iterator[tuple[str, str]]:
         listed |= {(status["tid"], receipt) for receipt in status["strange_holds"]}
     for terminal in world.terminals:
         for hold in terminal.holds:
-            if (hold.tid, hold.receipt) not in listed and name_of(hold) not in terminal.strange:
+            known = (hold.tid, hold.receipt) in listed or name_of(hold) in terminal.strange
+            if not known and name_of(hold) not in unheard:
                 text = f"hold {hold.receipt} is open at {terminal.name} ({hold.tid})"
                 yield "hold_not_listed", f"{text}, nobody lists it"
     listed_ids = {s["id"] for s in told.status["open"]}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from agent.session.events import E
 from agent.session.session import Session
 from agent.session.states import S
-from agent.values import Stamp
+from agent.values import Quality, Stamp
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -90,10 +90,14 @@ def deadlines(s: Session, policy: Policy) -> list[Deadline]:
 
 
 def waited_ms(since: Stamp, now: Stamp) -> int:
-    """How long ago `since` was. Across a reboot only the wall clock can tell; one that is not to be
-    trusted may say less than the truth, never less than nothing."""
+    """How long ago `since` was. Across a reboot only the wall clock can tell, and only where it was known
+    both times: a board without a clock begins in 1970. What has passed since the reboot is always proven."""
     proven = now.since_ms(since)
-    return max(0, now.utc_ms - since.utc_ms if proven is None else proven)
+    if proven is not None:
+        return max(0, proven)
+    if Quality.UNKNOWN in (since.quality, now.quality):
+        return now.boot_ms
+    return max(now.boot_ms, now.utc_ms - since.utc_ms)
 
 
 def hold_left_ms(s: Session, now: Stamp, policy: Policy) -> int | None:

@@ -11,7 +11,7 @@ from agent.session import E, Session
 from agent.session.deadlines import Deadline, Policy, deadlines, hold_left_ms, waited_ms
 from agent.session.states import OCCUPIES_EVSE
 from agent.station.context import Context
-from agent.values import Quality, Stamp
+from agent.values import Stamp
 
 # The loop's clock stands still while the board is suspended, the boot-time clock does not: no wait is
 # longer than this before the question is asked again.
@@ -81,11 +81,8 @@ class Timers:
         if entered is None or watched.session.state in OCCUPIES_EVSE:
             # A driver waits here, and may have done his part while the board was off.
             entered = watched.anchor
-        waited = waited_ms(watched.anchor, now)
-        if Quality.UNKNOWN not in (entered.quality, now.quality):
-            # A clock that was set back meanwhile must not hold up what this boot has waited for.
-            waited = max(waited, waited_ms(entered, now))
-        return due.after_ms - waited
+        # A clock that was set back meanwhile must not hold up what this boot has waited for.
+        return due.after_ms - max(waited_ms(watched.anchor, now), waited_ms(entered, now))
 
     def _alarm_left_ms(self, session: Session) -> int | None:
         if session.state not in OCCUPIES_EVSE:

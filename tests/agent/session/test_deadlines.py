@@ -18,6 +18,7 @@ from agent.session.deadlines import (
     waited_ms,
 )
 from agent.session.session import Session
+from agent.values import Quality
 
 POLICY = Policy(connection_timeout_ms=120_000, start_timeout_ms=600_000)
 EXPIRES = "hold expires"
@@ -118,8 +119,23 @@ def test_a_hold_ages_through_suspend_and_by_the_wall_clock_through_a_reboot() ->
     assert waited_ms(held_at, later) == 7 * HOUR_MS
     assert hold_left_ms(story.session, later, POLICY) == POLICY.hold_valid_ms - 7 * HOUR_MS
     before = replace(later, utc_ms=held_at.utc_ms - DAY_MS)
-    assert waited_ms(held_at, before) == 0, "a clock without a battery says nothing"
+    assert waited_ms(held_at, before) == 5, "a clock that was set back says nothing, this boot does"
     assert hold_left_ms(replace(story.session, held_minor=0), now, POLICY) is None
+
+
+@pytest.mark.parametrize("unknown", ["then", "now", "both"])
+def test_a_board_that_did_not_know_the_time_does_not_let_a_hold_expire(unknown: str) -> None:
+    """Seen in a simulation: a hold stored in 1970, a reboot, the clock comes, and the driver is stopped."""
+    story = reach(S.CHARGING)
+    held_at = story.session.held_at
+    assert held_at is not None
+    if unknown != "now":
+        held_at = replace(held_at, utc_ms=HOUR_MS, quality=Quality.UNKNOWN)
+    quality = Quality.TRUSTED if unknown == "then" else Quality.UNKNOWN
+    now = replace(story.events[-1].stamp, boot_id="boot-2", boot_ms=5_000, quality=quality)
+    assert waited_ms(held_at, now) == 5_000, "what this boot has seen, and no more"
+    left_ms = hold_left_ms(replace(story.session, held_at=held_at), now, POLICY)
+    assert left_ms == POLICY.hold_valid_ms - 5_000
 
 
 @pytest.mark.parametrize(
