@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from agent.station.charge_point import POLL_S
 from simulate.episode import Result
 from simulate.make import FAULTS, MORE_FAULTS, Menu, make_plan
 from simulate.run import Progress, Runner, cores, report, run_many
@@ -63,6 +64,8 @@ def _sweep(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _menu(given: argparse.Namespace, parser: argparse.ArgumentParser) -> Menu:
     menu = Menu(kills=not given.no_kills)
+    if given.full_polling:
+        menu.idle_poll_s = POLL_S
     if given.faults is not None:
         names = [name for name in given.faults.split(",") if name]
         menu.faults = tuple(name for name in names if name in FAULTS)
@@ -123,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--whole", action="store_true", help="with --trace: the plan as it is")
     add("--faults", metavar="NAME,...", help="only these kinds of trouble ('' for none)")
     add("--no-kills", action="store_true", help="processes live on")
+    add("--full-polling", action="store_true", help="poll every second, also where nobody is")
     add("--stop-at", type=int, default=0, metavar="N", help="stop after N violations")
     add("--no-shrink", dest="shrink", action="store_false", help="no minimal trace at the end")
     add("--json", type=Path, help="write the counts here, too")

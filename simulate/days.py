@@ -107,7 +107,11 @@ def _closed(
         told = [s["total_minor"] for s in steps if s.get("total_minor") is not None]
         if any(minor != row["amount_minor"] for minor in told):
             yield "day_totals_differ", f"{told} told, {row['amount_minor']} at the acquirer"
-        if steps and steps[-1]["step"] in DENIED:
+        asked_again = steps and any(
+            t.kind == "day_due" and t.from_ms > at_ms
+            for t in world.troubles.during(at_ms, steps[-1]["at_ms"], terminal.name)
+        )  # closed, and due once more before the agent could look
+        if steps and steps[-1]["step"] in DENIED and not asked_again:
             yield "day_denied", f"{terminal.name}: {steps[-1]['step']}, but the batch is closed"
         if begun[-1] == len(orders) - 1 and latest is not None:
             yield from _stored(row, latest, disturbed)

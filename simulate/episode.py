@@ -49,7 +49,8 @@ class Result:
 class Episode:
     def __init__(self, board: Board, places: Places, plan: Plan, verbose: bool = False) -> None:
         self.plan = plan
-        self.world = World(board, places.of(plan.variant), plan.seed, list(plan.kills))
+        place, kills = places.of(plan.variant), list(plan.kills)
+        self.world = World(board, place, plan.seed, kills, plan.idle_poll_s)
         self.world.verbose = verbose
         self._look_again_s = 0.0
         self._calm_since_s: float | None = None

@@ -70,6 +70,8 @@ TIMED_OF = 9  # ... whose tariff knows charging time
 CHANGED_OF = 11  # ... whose tariff changes while the agent is dead
 LONG_OF = 400  # ... that is left alone for a day and more: as dear as a hundred others
 LONG_PEACE_H = 26
+# Where neither car nor session is, so seldom is looked for one; a whole day's hours are mostly that.
+SPARSE_POLL_S = 5.0
 REPLACED_OF = 30  # one seed of so many has a terminal that is replaced
 LIMITED_OF = 12  # one visit of so many has a limit of its own
 LIMITS = (
@@ -135,6 +137,7 @@ class Menu:
     more_faults: tuple[str, ...] = MORE_FAULTS
     timed: tuple[Variant, ...] = TIMED
     long_of: int = LONG_OF
+    idle_poll_s: float = SPARSE_POLL_S
 
 
 def make_plan(seed: int, menu: Menu) -> Plan:
@@ -173,7 +176,7 @@ def make_plan(seed: int, menu: Menu) -> Plan:
         faults.append(_own_fault(APPROVES_LESS, len(visits), later))
     if not calm:
         _add_limits(own, visits)
-    return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills))
+    return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills), menu.idle_poll_s)
 
 
 # Trouble that is over only after hours, and what a terminal says no by so often that it is tried by the hour.
@@ -211,7 +214,7 @@ def make_long(seed: int, menu: Menu, rng: random.Random) -> Plan:
     if menu.kills and rng.randrange(2):
         aimed = aim(pair_of(seed, variant), 1, visits[0], rng, menu.cuts)
         kills += aimed.kills
-    return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills))
+    return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills), menu.idle_poll_s)
 
 
 def _add_limits(own: random.Random, visits: list[Visit]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from agent.station.charge_point import POLL_S
 from simulate.fate import Kill
 from simulate.place import Variant
 
@@ -48,6 +49,7 @@ class Plan:
     visits: tuple[Visit, ...]
     faults: tuple[Fault, ...] = ()
     kills: tuple[Kill, ...] = ()
+    idle_poll_s: float = POLL_S
 
     def without(self, name: str, at: int) -> Plan:
         """One visit, fault or kill less. Faults and kills of a visit go with it."""

@@ -11,6 +11,7 @@ from typing import Any
 import apsw
 
 from agent.settings.load import Loaded
+from agent.station.charge_point import POLL_S
 from agent.station.station import Paths, Station
 from agent.values import Stamp
 from simulate.disk import VFS_NAME, Disk
@@ -27,14 +28,14 @@ class Process:
 
     def __init__(
         self, time: Time, loaded: Loaded, paths: Paths, disk: Disk, fate: Fate, clock: Any, log: Log,
-        died: Callable[[Process, Kill], None],
+        died: Callable[[Process, Kill], None], idle_poll_s: float = POLL_S,
     ) -> None:  # fmt: skip
         self.loop = SharedLoop(time)
         self.disk, self._fate, self._died = disk, fate, died
         self.alive = True
         self._log = log
         disk.on_operation = self._disk_operation
-        self._given = (loaded.settings, loaded.tariff, paths, self._logs, clock)
+        self._given = (loaded.settings, loaded.tariff, paths, self._logs, clock, idle_poll_s)
         self.station: Station | None = None
         self.exit_code: int | None = None
         self.main = self.loop.create_task(self._run())

@@ -120,6 +120,8 @@ def _schedule(world: World, session: dict[str, Any], story: Story) -> Iterator[t
     """Tries of what was not done: five a minute apart, then by the hour, for a day."""
     tries = 0
     for due, after in zip(story.steps, story.steps[1:], strict=False):
+        # Asked, not executed, and sent again at once: that one was a try as well.
+        tries += due.event == "still_open" and due.state not in DUE
         if due.state not in DUE or due.event == "restarted":
             continue
         tries += 1

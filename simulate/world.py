@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.ledger.ballast import BALLAST_BYTES
 from agent.ports import LineSpec
+from agent.station.charge_point import POLL_S
 from agent.values import Quality
 from hil.verify import Movement
 from hil.verify.gather import movements
@@ -48,7 +49,14 @@ class Broken(Exception):
 class World:
     """`trace(who, what)` is told what happens, in the order of time."""
 
-    def __init__(self, board: Board, place: Place, seed: int, kills: list[Kill]) -> None:
+    def __init__(
+        self,
+        board: Board,
+        place: Place,
+        seed: int,
+        kills: list[Kill],
+        idle_poll_s: float = POLL_S,
+    ) -> None:
         self.board, self.place, self.seed = board, place, seed
         self.rng = random.Random(seed ^ 0x5EED)
         self.cut_keeps: tuple[float, ...] = CUT_KEEPS
@@ -83,6 +91,7 @@ class World:
         # Clocks
         self.booted_ms, self.boots, self.skew_ms = 0, 1, 0
         self.clock_set = True
+        self._idle_poll_s = idle_poll_s
         self.stall_s = 0.0
         self.visit_begins: Callable[[int], None] = lambda _: None
         board.open_line = self._open_line
@@ -192,6 +201,7 @@ class World:
             self._clock,
             self._log,
             self._killed,
+            self._idle_poll_s,
         )
         self.process.loop.work_s = lambda: self.stall_s
         self.conductor.loops.append(self.process.loop)

@@ -73,12 +73,14 @@ def _valid_by_scheme(hours: Mapping[str, int]) -> dict[str, int]:
     return found
 
 
-def parts(settings: Settings, card_key: Path, context: Context, ledger: AsyncLedger) -> Parts:
+def parts(
+    settings: Settings, card_key: Path, context: Context, ledger: AsyncLedger, idle_poll_s: float
+) -> Parts:
     """Opens no port: drivers do that when they are first used. Raises SecretUnavailable,
     DeviceUnavailable (a driver that is not installed or refuses its options)."""
     env = DriverEnv(context.clock.boot_ms, context.log)
     buses = open_buses(settings, env)
-    points = {p.id: _point(p, settings, buses, env, context) for p in settings.evses}
+    points = {p.id: _point(p, settings, buses, env, context, idle_poll_s) for p in settings.evses}
     desks = {
         t.id: _desk(t, settings, points, env, card_key, ledger, context) for t in settings.terminals
     }
@@ -105,6 +107,7 @@ def _point(
     buses: Mapping[str, Any],
     env: DriverEnv,
     context: Context,
+    idle_poll_s: float,
 ) -> ChargePoint:
     options = {"rated_power_w": point.max_power_w} | dict(point.meter.options)
     spec = MeterSpec(point.meter.model, point.meter.unit, point.meter.serial, options)
@@ -115,6 +118,7 @@ def _point(
         meter_lost_ms=settings.payment.meter_lost_s * 1000,
         resumption_timeout_ms=settings.payment.resumption_timeout_s * 1000,
         top_up=_top_ups(settings),
+        idle_poll_s=idle_poll_s,
     )
     return ChargePoint(point.id, open_evse(point, buses, env), meter, rules, context)
 

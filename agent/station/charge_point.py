@@ -45,11 +45,14 @@ CAR_THERE = (
 
 @dataclass(frozen=True, slots=True)
 class PointRules:
+    """`idle_poll_s`: between two snapshots while there is neither car nor session."""
+
     max_power_w: int
     max_current_ma: int
     meter_lost_ms: int
     resumption_timeout_ms: int
     top_up: Mapping[str, TopUpRules] = field(default_factory=dict)  # by terminal
+    idle_poll_s: float = POLL_S
 
 
 class ChargePoint:
@@ -89,7 +92,8 @@ class ChargePoint:
         while True:
             self._progress.beat(f"evse {self.id}", TURN_BOUND_MS)
             await self.turn()
-            await nap(self.wake, POLL_S)
+            idle = self.snapshot.state is EvseState.UNPLUGGED and self.session() is None
+            await nap(self.wake, self.rules.idle_poll_s if idle else POLL_S)
 
     async def turn(self) -> None:
         before = (self.snapshot.state, self.snapshot.estop)

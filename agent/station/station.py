@@ -19,6 +19,7 @@ from agent.session.raises import R
 from agent.session.states import IN_MOTION, OCCUPIES_EVSE
 from agent.settings.models import Settings
 from agent.station import build, no_terminal
+from agent.station.charge_point import POLL_S
 from agent.station.clock import Clock, SystemClock
 from agent.station.context import Context
 from agent.station.control import ControlServer, control_path
@@ -75,14 +76,13 @@ class Station:
         paths: Paths,
         log: Log,
         clock: Clock | None = None,
+        idle_poll_s: float = POLL_S,  # simulations look less often where nobody is
     ) -> None:
         self.settings, self.tariff, self.paths, self.log = settings, tariff, paths, log
-        self.clock = clock or SystemClock()
-        self.stopping = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self.clock, self._idle_poll_s = clock or SystemClock(), idle_poll_s
+        self.stopping, self._hurry, self._moved = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._handing_over = False
         self._stuck: list[str] = []
-        self._moved = asyncio.Event()
         self._asking: dict[str, asyncio.TimerHandle] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -110,7 +110,9 @@ class Station:
         self.progress = Progress(lambda: round(loop.time() * 1000))
         self.tariffs = Tariffs(self.tariff)
         self.context = Context(self.clock, self.keeper, self.progress, self.tariffs, self.log)
-        self.parts = build.parts(self.settings, self.paths.card_key, self.context, self.ledger)
+        self.parts = build.parts(
+            self.settings, self.paths.card_key, self.context, self.ledger, self._idle_poll_s
+        )
         self.recorder = Recorder(self.ledger, self.keeper, self.signing)
         self.recorder.stored = self._records_stored
         self.unmeasured = Unmeasured(self.parts.points, self.recorder, self.context)

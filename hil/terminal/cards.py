@@ -106,12 +106,12 @@ _ALL = (
     replace(
         _VISA, name="visa2", uid=_hex("08d4e5f6"), token=_hex("0a1b2c3d4e5f46a7b8c9dae1f2031406")
     ),
-    replace(_VISA, name="decline", uid=_hex("08010101"), token=_hex("dd" * 16), result=0x05),
-    replace(_VISA, name="expired", uid=_hex("08020202"), token=_hex("ee" * 16), result=0x78),
-    replace(_VISA, name="no_credit", uid=_hex("08030303"), token=_hex("cc" * 16), result=0x71),
-    replace(_VISA, name="pin", uid=_hex("08040404"), token=_hex("bb" * 16), result=0xEC),
-    replace(_VISA, name="pin_host", uid=_hex("08050505"), token=_hex("aa" * 16), result=0x33),
-    replace(_VISA, name="low", uid=_hex("08060606"), token=_hex("99" * 16), at_most_minor=1500),
+    replace(_VISA, name="decline", uid=_hex("08b3c79e"), token=_hex("dd" * 16), result=0x05),
+    replace(_VISA, name="expired", uid=_hex("08e95d27"), token=_hex("ee" * 16), result=0x78),
+    replace(_VISA, name="no_credit", uid=_hex("087fa4d8"), token=_hex("cc" * 16), result=0x71),
+    replace(_VISA, name="pin", uid=_hex("08c61e9b"), token=_hex("bb" * 16), result=0xEC),
+    replace(_VISA, name="pin_host", uid=_hex("089ad5f3"), token=_hex("aa" * 16), result=0x33),
+    replace(_VISA, name="low", uid=_hex("08d28b6c"), token=_hex("99" * 16), at_most_minor=1500),
     Card("rfid", "RFID card", _hex("04a2b3c4d5e680"), result=NOT_FOR_THIS_CARD),
     Card("rfid4", "RFID card", _hex("9a3c51e7"), result=NOT_FOR_THIS_CARD),
     Card(
