@@ -49,7 +49,7 @@ def check_causes(world: World, sessions: list[dict[str, Any]]) -> Iterator[tuple
         if story is None:
             continue  # it died before it could tell anything: its kill is the cause
         terminal = next(t for t in world.terminals if t.name == session["terminal"])
-        found = _troubles(world, story, terminal.name)
+        found = _troubles(world, session, story)
         kinds = ", ".join(sorted({t.kind for t in found})) or "nothing"
         word = session["payment"]
         name = f"{session['id']} is {session['state']} ({word})"
@@ -61,11 +61,12 @@ def check_causes(world: World, sessions: list[dict[str, Any]]) -> Iterator[tuple
             yield "left_over", f"{name}: {left}"
 
 
-def _troubles(world: World, story: Story, terminal: str) -> list[Trouble]:
+def _troubles(world: World, session: dict[str, Any], story: Story) -> list[Trouble]:
     """What went wrong at its terminal or on the board, from a while before its beginning until it came to
     where it stands."""
-    began_ms = story.began_ms - AFTER_MS
-    return list(world.troubles.during(began_ms, story.settled_ms, terminal))
+    told = story.steps[-1].state == session["state"]  # else it died right after it had stored that
+    until_ms = story.settled_ms if told else world.time.ms
+    return list(world.troubles.during(story.began_ms - AFTER_MS, until_ms, session["terminal"]))
 
 
 def _unclear_at(terminal: SimTerminal, sessions: list[dict[str, Any]]) -> bool:

@@ -67,7 +67,7 @@ HOLD: tuple[Row, ...] = (
     Row(E.HOLD_FOUND, S.HOLD_UNCLEAR, S.HELD, acts.approved),
     Row(E.HOLD_ABSENT, S.HOLD_UNCLEAR, S.SETTLED, acts.never_held),
     Row(E.VANISHED, S.HOLD_UNCLEAR, S.UNRESOLVED, acts.hold_vanished),
-    *_stay(E.BOUND, BEFORE_ENERGY, acts.bound),
+    *_stay_when(E.BOUND, BEFORE_ENERGY, acts.bound, acts.is_unbound),
     *_stay(E.PLUGGED, (S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR), acts.plugged),
     *_stay(E.UNPLUGGED, BEFORE_ENERGY, acts.unplugged),
     Row(E.PLUGGED, S.HELD, S.BEGINNING, acts.plugged, acts.is_bound),

@@ -110,7 +110,8 @@ class Keeper:
         self.left = LeftOpen(ledger)
         # Charged when the agent went away, and not yet looked at: only a restart accounts for the outage.
         self._unlooked: set[str] = set()
-        # Sessions whose first event is not stored yet: (connector, terminal). Nobody else begins on these.
+        # Sessions whose first event or whose connector is not stored yet: (connector, terminal). Nobody else
+        # begins on these.
         self._beginning: dict[str, tuple[str | None, str]] = {}
         self.perform: Perform = lambda session, effect: None
 
@@ -220,7 +221,8 @@ class Keeper:
     def unbound(self, terminal: str) -> Session | None:
         """The one session of a terminal that has no connector yet (design §2 rule 7)."""
         for s in self.sessions.values():
-            if s.terminal == terminal and s.evse is None and s.state in OCCUPIES_EVSE:
+            waits = s.evse is None and s.id not in self._beginning
+            if s.terminal == terminal and waits and s.state in OCCUPIES_EVSE:
                 return s
         return None
 
@@ -277,11 +279,11 @@ class Keeper:
         """Move a session by one event. Raises what the ledger raises; then nothing has changed. `basis`: the
         session that the event was made from; where it has moved meanwhile, the event is not taken."""
         told = dict(data or {})
-        if name is E.TAPPED:
-            evse = told.get("evse")
+        if name in (E.TAPPED, E.BOUND):
+            session, evse = self.sessions.get(session_id), told.get("evse")
             self._beginning[session_id] = (
                 None if evse is None else str(evse),
-                str(told["terminal"]),
+                str(told["terminal"]) if session is None else session.terminal,
             )
         commit = asyncio.ensure_future(
             self._commit(session_id, name, told, record, card_mac, basis)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
+from typing import Any
 
 import pytest
 from support.station_world import CARD, E1, E2, OTHER_CARD, World, one_end_each
@@ -118,3 +120,34 @@ def test_terminals_that_share_connectors_have_one_hold_without_a_connector(make:
     w.run(100)
     (session,) = w.sessions()
     assert (session.terminal, session.evse) == ("t1", E1)
+
+
+def test_two_cars_that_come_at_once_are_not_both_the_one_that_was_meant(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen in a simulation with a slow disk: while the first connector of a tap was being stored, the tap was
+    given to the second as well, and its driver's own session began there, too."""
+    w = make(evses=(E1, E2), terminals={"t1": (E1, E2)})
+    w.terminals["t1"].tap(CARD)
+    w.until_state(S.HELD)
+    at_once = w.agent.keeper._commit
+
+    async def slowly(*given: Any) -> Any:
+        await asyncio.sleep(0.6)
+        return await at_once(*given)
+
+    monkeypatch.setattr(w.agent.keeper, "_commit", slowly)
+    for plant in w.evses.values():
+        plant.plug()
+    w.run(8)
+    w.terminals["t1"].tap(OTHER_CARD)
+    w.until(lambda: running(w, E1) and running(w, E2))
+    assert w.logged("event_refused") == []
+    w.run(20)
+    assert [w.event_names(s.id).count("bound") for s in w.sessions()].count(1) == 1
+    for plant in w.evses.values():
+        plant.unplug()
+    w.run(60)
+    assert sorted(s.evse or "" for s in w.sessions()) == [E1, E2]
+    assert all(s.energy_wh == w.evses[s.evse or ""].delivered_wh > 0 for s in w.sessions())
+    one_end_each(w)
