@@ -77,11 +77,6 @@ def contradicted(s: Session, _: Event) -> bool:
     return bool(s.result)
 
 
-def is_unbound(s: Session, _: Event) -> bool:
-    """Two cars may be plugged in before the first is stored as the one that was meant."""
-    return s.evse is None
-
-
 def asks_first(s: Session, e: Event) -> bool:
     """A refusal that does not say how the hold stands. The terminal may not know the receipt because
     the command was executed before."""

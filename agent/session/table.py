@@ -43,6 +43,11 @@ def _stay_when(event: E, states: Iterable[S], do: Act, when: Guard) -> tuple[Row
     return tuple(Row(event, s, s, do, when) for s in states)
 
 
+def _is_unbound(s: Session, _: Event) -> bool:
+    """Two cars may be plugged in before the first is stored as the one that was meant."""
+    return s.evse is None
+
+
 _RUNNING = (S.STARTING, S.CHARGING, S.SUSPENDED)
 
 # Order of a session: hold done, meter begin, release, ..., stop, power zero, meter end, price, record,
@@ -67,7 +72,7 @@ HOLD: tuple[Row, ...] = (
     Row(E.HOLD_FOUND, S.HOLD_UNCLEAR, S.HELD, acts.approved),
     Row(E.HOLD_ABSENT, S.HOLD_UNCLEAR, S.SETTLED, acts.never_held),
     Row(E.VANISHED, S.HOLD_UNCLEAR, S.UNRESOLVED, acts.hold_vanished),
-    *_stay_when(E.BOUND, BEFORE_ENERGY, acts.bound, acts.is_unbound),
+    *_stay_when(E.BOUND, BEFORE_ENERGY, acts.bound, _is_unbound),
     *_stay(E.PLUGGED, (S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR), acts.plugged),
     *_stay(E.UNPLUGGED, BEFORE_ENERGY, acts.unplugged),
     Row(E.PLUGGED, S.HELD, S.BEGINNING, acts.plugged, acts.is_bound),
