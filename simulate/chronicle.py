@@ -28,6 +28,14 @@ class Plugged(NamedTuple):
     energy_mwh: int
 
 
+class Act(NamedTuple):
+    """A card held up at a terminal, or an emergency stop pressed at a connector."""
+
+    at_ms: int
+    where: str
+    what: str
+
+
 @dataclass(slots=True)
 class Span:
     """The true energy of a connector from a death of the agent until it could do something about it."""
@@ -70,6 +78,10 @@ class Story:
             before = step.state
         return found
 
+    def at(self, event: str) -> int | None:
+        """When it was told of this first."""
+        return next((step.at_ms for step in self.steps if step.event == event), None)
+
     def state_at(self, at_ms: int) -> str:
         """Before anything was told of it: empty."""
         state = ""
@@ -88,6 +100,9 @@ class Chronicle:
         self.dead: list[list[Span]] = [[] for _ in range(connectors)]
         self.lives: list[tuple[int, int]] = []  # when the agent was started, and by which tariff
         self.asked: dict[str, list[int]] = {}  # by terminal: when it was asked for its last result
+        self.taps: list[Act] = []
+        self.stops: list[Act] = []
+        self.orders: list[Act] = []  # accepted on the control socket, by session
 
     def told(self, session: str, event: str, state: str) -> None:
         self._steps.setdefault(session, []).append(Step(self._time.ms, event, state))

@@ -18,7 +18,13 @@ from simulate.world import World
 IDLE_SLACK_MS = 6_000
 # How much less than the time of its offer an undisturbed session may be told: the same at both ends.
 TIME_SLACK_MS = 6_000
+# From its start on until the agent has seen controller and meter, and counts time again.
+RESUMED_MS = 20_000
+# What was counted in the last minute before a death is not stored: only proven time is charged.
+DURABLE_MS = 60_000
 MWH_PER_WH = 1_000
+TURN_WH = 31  # five seconds of 22 kW: polls, a reading, the contactor
+WH_MINOR, MINUTE_MINOR = 4, 300  # 39.00 a kWh; 2.40 a minute of charging and 0.60 of standing
 # A plug that was away for less may have been missed, and so may one that nobody could ask for.
 SEEN_MS = 5_000
 # What a meter with the coarsest register may count late; the agent takes so much for the driver's own.
@@ -31,11 +37,14 @@ BLIND = ("outage", "bus", "meter", "evse", "disk")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`excuse`: the class of one that is as it must be; empty for a violation."""
+    """`excuse`: the class of one that is as it must be; empty for a violation. `behind`: the closed sessions
+    whose bills end by their last durable reading where this much energy begins."""
 
     code: str
     text: str
     excuse: str = ""
+    behind: tuple[str, ...] = ()
+    energy_wh: int = 0
 
 
 def check_energy(world: World, sessions: list[dict[str, Any]]) -> Iterator[Difference]:
@@ -82,13 +91,15 @@ def _gap(
     if to < at:
         yield Difference("energy_overbilled", text)
         return
-    excuse = ""
+    excuse, behind = "", tuple[str, ...]()
     if to - at - _flowed_dead(world, n, at, to) <= bound:
         excuse = WHILE_DEAD
     elif any(s["end_quality"] == "last_durable" and _blind(world, s) for s in before):
         excuse = BY_LAST
+        by_last = [s for s in before if s["end_quality"] == "last_durable"]
+        behind = tuple(s["id"] for s in by_last if s["state"] == "closed")
     code = "energy_truth_differs" if where == "the end" else "energy_outside_session"
-    yield Difference(code, text, excuse)
+    yield Difference(code, text, excuse, behind, int(to - at))
 
 
 def _flowed_dead(world: World, n: int, at: Fraction, to: Fraction) -> Fraction:
@@ -147,6 +158,17 @@ def _seen(world: World, story: Story, left: Plugged, came: Plugged | None) -> bo
     return said or (not hidden and until_ms - left.at_ms > SEEN_MS)
 
 
+def unwatched_minor(world: World, session: dict[str, Any]) -> int:
+    """The most that the hold may be passed by because the agent was dead: what flowed on until it was back,
+    and one turn more, at the dearest tariff of the simulation."""
+    connector = world.place.evses.index(session["evse"])
+    dead = world.chronicle.dead[connector]
+    energy_mwh = sum(0 if s.to_mwh is None else s.to_mwh - s.from_mwh for s in dead)
+    energy_wh = energy_mwh // MWH_PER_WH + TURN_WH * (1 + len(dead))
+    away_ms = sum(away_ms for _, away_ms in world.outages)
+    return energy_wh * WH_MINOR + away_ms * MINUTE_MINOR // 60_000
+
+
 # --- Time -----------------------------------------------------------------------------------------
 
 
@@ -164,16 +186,21 @@ def check_time(world: World, sessions: list[dict[str, Any]]) -> Iterator[tuple[s
             if s["charging_ms"] + s["idle_ms"] > offered_ms + IDLE_SLACK_MS:
                 text = f"{s['id']}: {s['charging_ms']} + {s['idle_ms']} ms"
                 yield "time", f"{text}; energy was offered for {offered_ms}"
-        if not any(t.kind.startswith(BLIND) for t in world.troubles.during(0, world.time.ms)):
-            yield from _not_less(connector, mine)
+        hidden = [t for t in world.troubles.during(0, world.time.ms) if t.kind.startswith(BLIND)]
+        if all(t.kind == "outage" for t in hidden):
+            lost_ms = sum(t.to_ms - t.from_ms + DURABLE_MS + RESUMED_MS for t in hidden)
+            yield from _not_less(connector, mine, lost_ms)
 
 
-def _not_less(connector: Connector, sessions: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+def _not_less(
+    connector: Connector, sessions: list[dict[str, Any]], lost_ms: int
+) -> Iterator[tuple[str, str]]:
+    """`lost_ms`: outages, which are charged to nobody."""
     charging_ms = (connector.offered_ns - connector.idle_ns) // 1_000_000
     for what, true_ms in (
         ("charging_ms", charging_ms),
         ("idle_ms", connector.idle_ns // 1_000_000),
     ):
         told_ms = sum(s[what] for s in sessions)
-        if told_ms < true_ms - TIME_SLACK_MS * len(sessions):
+        if told_ms < true_ms - lost_ms - TIME_SLACK_MS * len(sessions):
             yield "time_lost", f"{connector.name}: {told_ms} {what} are billed, {true_ms} were"

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from simulate.chronicle import Act
 from simulate.fate import DAY_END
 from simulate.plan import Visit
 from simulate.world import World
@@ -17,6 +18,7 @@ WAIT_FOR_ENERGY_S = 45.0
 WAIT_FOR_STOP_S = 40.0
 LIMIT_S = 240.0
 DAY_END_S = 240.0  # the batch is closed behind all visits
+CANCELLED_S = 20.0  # a driver who has cancelled looks whether his hold is gone
 AFTERWARDS_S = 70.0  # a capture that was not possible is tried again after a minute
 
 
@@ -40,6 +42,18 @@ class Driver:
         elif visit.order == "no_tap":
             await self._plug()
             await asyncio.sleep(visit.charge_s)
+        elif visit.order == "tap_twice":
+            await self._tap(visit.card)
+            await asyncio.sleep(8.0)
+            await self._tap(visit.card)
+            await asyncio.sleep(CANCELLED_S)
+        elif visit.order == "tap_stop":
+            await self._plug()
+            await asyncio.sleep(2.0)
+            if await self._tap(visit.card):
+                await asyncio.sleep(1.0)
+                self._ask_of_session(self._stop)
+            await asyncio.sleep(CANCELLED_S)
         else:
             await self._tap(visit.card)
             await asyncio.sleep(34.0)
@@ -66,6 +80,7 @@ class Driver:
             return False
         self._world.trace("driver", f"taps {card}")
         terminal.verbs.tap(card)
+        self._world.chronicle.taps.append(Act(self._world.time.ms, terminal.name, card))
         return True
 
     async def _until(self, seen: Callable[[], Any], within_s: float) -> bool:
@@ -105,20 +120,40 @@ class Driver:
         await self._end()
 
     def _set_limit(self, kind: str, value: str) -> None:
-        """As an app would, over the control socket."""
-        world, evse = self._world, self._world.place.evses[self._visit.connector]
+        world = self._world
 
         def answered(session: str, answer: dict[str, Any]) -> None:
             if answer.get("ok"):
                 world.limits[session] = (kind, int(value))
             world.trace("driver", f"limits {session} to {kind} {value}: {answer.get('ok')}")
 
+        def limit(session: str) -> None:
+            if world.process is not None:
+                told = functools.partial(answered, session)
+                world.process.ask(told, "limit", session=session, **{kind: int(value)})
+
+        self._ask_of_session(limit)
+
+    def _stop(self, session: str) -> None:
+        world = self._world
+
+        def answered(answer: dict[str, Any]) -> None:
+            world.trace("driver", f"stops {session}: {answer.get('ok')}")
+            if answer.get("ok"):
+                world.chronicle.orders.append(Act(world.time.ms, session, "stop"))
+
+        if world.process is not None:
+            world.process.ask(answered, "stop", session=session)
+
+    def _ask_of_session(self, then: Callable[[str], None]) -> None:
+        """As an app would, over the control socket: first, which session is on this connector."""
+        world, evse = self._world, self._world.place.evses[self._visit.connector]
+
         def seen(answer: dict[str, Any]) -> None:
             evses = answer["result"]["evses"] if answer.get("ok") else ()
             session = next((e["session"] for e in evses if e["id"] == evse), None)
-            if session is not None and world.process is not None:
-                told = functools.partial(answered, session)
-                world.process.ask(told, "limit", session=session, **{kind: int(value)})
+            if session is not None:
+                then(session)
 
         if world.process is not None:
             world.process.ask(seen, "status")
@@ -136,6 +171,8 @@ class Driver:
             world.process.ask(lambda _: None, "stop", evse=evse)
         elif visit.end == "estop":
             self._do("presses the emergency stop", estop=True)
+            evse = world.place.evses[visit.connector]
+            world.chronicle.stops.append(Act(world.time.ms, evse, "emergency stop"))
         elif visit.end == "sigterm" and world.process is not None:
             world.trace("person", "stops the service")
             world.terminate()

@@ -83,6 +83,14 @@ LIMITS = (
     "max_time_s 15",
     "max_time_s 40",
 )
+CONDUCT_OF = 6  # one seed of so many has one more visitor, who looks whether his orders are obeyed
+# (order, end); "" is an outage while energy flows.
+CONDUCT = (
+    ("tap_twice", "unplug"),
+    ("tap_stop", "unplug"),
+    ("plug_first", "estop"),
+    ("plug_first", ""),
+)
 OWN, LATER = 0xDA7, 0x71F
 FAULTS = (
     "terminal_noise",
@@ -137,6 +145,7 @@ class Menu:
     more_faults: tuple[str, ...] = MORE_FAULTS
     timed: tuple[Variant, ...] = TIMED
     long_of: int = LONG_OF
+    conduct_of: int = CONDUCT_OF
     idle_poll_s: float = SPARSE_POLL_S
 
 
@@ -176,6 +185,7 @@ def make_plan(seed: int, menu: Menu) -> Plan:
         faults.append(_own_fault(APPROVES_LESS, len(visits), later))
     if not calm:
         _add_limits(own, visits)
+    _add_conduct(later, variant, menu, visits, kills)
     return Plan(seed, variant, tuple(visits), tuple(faults), tuple(kills), menu.idle_poll_s)
 
 
@@ -222,6 +232,26 @@ def _add_limits(own: random.Random, visits: list[Visit]) -> None:
         if own.randrange(LIMITED_OF) == 0 and visit.end in ("unplug", "tap", "limit"):
             limit = own.choice(LIMITS)
             visits[n] = replace(visit, limit=limit, end="limit", load_w=22_000)
+
+
+def _add_conduct(
+    later: random.Random, variant: Variant, menu: Menu, visits: list[Visit], kills: list[Kill]
+) -> None:
+    """Somebody who changes his mind, presses the emergency stop and waits, or whose agent is away for longer
+    than a session may be resumed."""
+    if not menu.conduct_of or later.randrange(menu.conduct_of):
+        return
+    order, end = later.choice(CONDUCT)
+    plain = _visit(later, variant)
+    visits.append(
+        replace(plain, order=order, end=end or "unplug", early="", stray_tap="", charge_s=25.0)
+    )
+    if end == "estop":
+        visits[-1] = replace(visits[-1], stays_s=30.0)
+    if not end and order == "plug_first" and menu.kills:
+        # Longer than a minute behind the outage, so that what is charged then can be told from what is not.
+        visits[-1] = replace(visits[-1], charge_s=150.0, load_w=3_700)
+        kills.append(Kill(len(visits), "charging", "bus_send", 3, False, 20.0))
 
 
 def _add_days(

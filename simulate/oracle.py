@@ -18,8 +18,9 @@ from hil.verify.acquirer import group
 from hil.verify.evidence import ERROR
 from simulate.backend import RECORDS_MAX
 from simulate.causes import check_causes
+from simulate.conduct import check_conduct
 from simulate.days import check_days, day_classes, strange
-from simulate.energy import check_energy, check_time
+from simulate.energy import check_energy, check_time, unwatched_minor
 from simulate.place import MAX_POWER_W
 from simulate.prompt import check_promptness
 from simulate.till import HoldName, name_of
@@ -86,6 +87,7 @@ def judge(world: World, told: Told, disturbed: frozenset[str]) -> Verdict:
     verdict.violations += check_time(world, told.sessions)
     verdict.violations += check_causes(world, told.sessions)
     verdict.violations += check_promptness(world, told.sessions)
+    verdict.violations += check_conduct(world, told.sessions)
     verdict.violations += check_days(world, told.status, told.sessions, disturbed)
     verdict.classes += day_classes(world)
     verdict.classes.update(_classes(told))
@@ -183,8 +185,10 @@ def _money(world: World, told: Told, disturbed: frozenset[str]) -> Iterator[tupl
         # An outage in the middle of the session, or a fault that leaves the agent without its readings.
         blind = disturbed & {"meter", "evse", "disk"}
         interrupted = any(event["name"] == "restarted" for event in session["events"])
-        if session["shortfall_minor"] and not (blind or interrupted):
-            yield "shortfall", f"{session['id']}: {session['shortfall_minor']} more than the hold"
+        most_minor = unwatched_minor(world, session) if interrupted and session["evse"] else 0
+        if session["shortfall_minor"] > most_minor and not blind:
+            text = f"{session['shortfall_minor']} more than the hold, {most_minor} by outages"
+            yield "shortfall", f"{session['id']}: {text}"
         hold = session["hold"] or {}
         charged = captures.get((hold.get("terminal_id"), hold.get("turnover"), hold.get("receipt")))
         wanted = min(session["cost_minor"] or 0, session["held_minor"])

@@ -12,7 +12,8 @@ from simulate.place import Variant
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One driver. `order`: tap_first, plug_first, no_plug, no_tap. `end`: unplug, tap, control, estop, limit,
+    """One driver. `order`: tap_first, plug_first, no_plug, no_tap, tap_twice (the same card again, to
+    cancel), tap_stop (stopped by an app at once). `end`: unplug, tap, control, estop, limit,
     full (the car is full and stays a while), other_card, sigterm. `early`: what happens before energy flows:
     "", unplug, tap (the same card again)."""
 

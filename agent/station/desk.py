@@ -95,6 +95,7 @@ class Desk:
         self._identified_ms = self._looked_ms = 0
         self._linked_ms = 0
         self._lost_ms: int | None = None
+        self._met: str | None = ""  # the device that was told of last
         self._loss_told = (
             False  # a terminal that restarts at its time is no fault, unless it stays away
         )
@@ -171,7 +172,8 @@ class Desk:
         if self._lost_ms is not None:
             after_ms, self._lost_ms = self._clock.boot_ms() - self._lost_ms, None
             self._log("device_back", device="terminal", terminal=self.id, after_ms=after_ms)
-        else:
+        if self._met != identity.terminal_id:
+            self._met = identity.terminal_id
             self._log("terminal_connected", terminal=self.id, tid=identity.terminal_id)
         self._take_state(identity)
         self._look_at_holds()
