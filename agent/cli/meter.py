@@ -27,10 +27,11 @@ from agent.cli.meter_way import (
     driver_env,
     is_held,
     models_dir_option,
+    no_serial_options,
     through_service,
     used,
 )
-from agent.ports import DeviceUnavailable
+from agent.ports import DeviceUnavailable, LineSpec, is_modbus_tcp
 
 # `--watch` without `--times`: a working day, so that a forgotten window ends.
 WATCH_MOST = 8 * 3600
@@ -52,7 +53,7 @@ def command() -> None:
 
 @command.command("read")
 @click.option("--model", help="Name in the catalogue (`voltill meter models`), or a model file.")
-@click.option("--port", help="Serial port or pyserial URL.")
+@click.option("--port", help="Serial port or pyserial URL, or modbus-tcp://HOST[:PORT].")
 @click.option("--baud", type=click.IntRange(min=1), help="[default: the model's factory setting]")
 @click.option("--framing", type=click.Choice(FRAMINGS), help="[default: as baud]")
 @click.option("--unit", type=click.IntRange(1, 247), help="Modbus address.  [default: as baud]")
@@ -95,50 +96,50 @@ def read(
         raise click.UsageError("give --model and --port, or --evse while the service runs")
     is_held(state, config, port)
     known = used("meter_line", model, models_dir)
-    line = _line(model, known, baud, framing, unit)
-    if known["quiet_ms"] >= LONG_MS and not as_json:
+    line = _line(model, port, known, baud, framing, unit)
+    # Over TCP a late reply is known by its number, so nobody listens for one.
+    if known["quiet_ms"] >= LONG_MS and not as_json and not is_modbus_tcp(port):
         wait_s = known["quiet_ms"] // 1000
         click.echo(f"Listening for {wait_s} s first: this meter may answer that late ...", err=True)
     rows = Rows(raw, watch, as_json)
-    _watched(model, port, line, models_dir, rows, (times or WATCH_MOST) if watch else 1)
+    _watched(model, line, models_dir, rows, (times or WATCH_MOST) if watch else 1)
     raise click.exceptions.Exit(rows.code)
 
 
 def _line(
-    model: str, known: Answer, baud: int | None, framing: str | None, unit: int | None
-) -> tuple[int, str, int]:
-    """The model's factory setting where the call says nothing."""
-    missing = [
-        name
-        for name, given in (("baud", baud), ("framing", framing), ("unit", unit))
-        if given is None and known[name] is None
-    ]
+    model: str, port: str, known: Answer, baud: int | None, framing: str | None, unit: int | None
+) -> tuple[LineSpec, int]:
+    """Line and unit: the model's factory setting where the call says nothing."""
+    given = {"baud": baud, "framing": framing, "unit": unit}
+    if is_modbus_tcp(port):
+        no_serial_options(port, given)
+        given = {"unit": unit}
+    missing = [name for name, one in given.items() if one is None and known[name] is None]
     if missing:
         options = ", ".join(f"--{name}" for name in missing)
         raise click.UsageError(
             f"no source names the factory setting of {model}: give {options} as the meter's menu says, "
             "or find them with `voltill meter scan`"
         )
-    return baud or known["baud"], framing or known["framing"], unit or known["unit"]
+    if is_modbus_tcp(port):
+        return LineSpec(port), unit or known["unit"]
+    return LineSpec(port, baud or known["baud"], framing or known["framing"]), unit or known["unit"]
 
 
 def _watched(
     model: str,
-    port: str,
-    line: tuple[int, str, int],
+    line: tuple[LineSpec, int],
     models_dir: str | None,
     rows: Rows,
     times: int,
 ) -> None:
     import asyncio
 
-    from agent.ports import LineSpec
     from agent.station.drivers import load
 
-    spec = LineSpec(port, line[0], line[1])
     everything = rows.raw or rows.as_json or not rows.watch
     looking = load("tool", "meter_watch")(
-        model, spec, line[2], driver_env(), rows.take, models_dir=models_dir, everything=everything,
+        model, *line, driver_env(), rows.take, models_dir=models_dir, everything=everything,
         times=times, every_ms=EVERY_MS,
     )  # fmt: skip
     try:
@@ -224,6 +225,8 @@ def _heading(answer: Answer) -> str:
 
 
 def _where(answer: Answer) -> str:
+    if answer["baud"] is None:
+        return f"{answer['port']}, unit {answer['unit']}"
     return f"{answer['port']}, {answer['baud']} {answer['framing']}, unit {answer['unit']}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
@@ -20,17 +20,30 @@ from agent.cli.common import (
     state_option,
     table,
 )
-from agent.cli.meter_way import FRAMINGS, Answer, driver_env, is_held, models_dir_option, used
-from agent.ports import DeviceUnavailable
+from agent.cli.meter_way import (
+    FRAMINGS,
+    Answer,
+    driver_env,
+    is_held,
+    models_dir_option,
+    no_serial_options,
+    used,
+)
+from agent.ports import DeviceUnavailable, is_modbus_tcp
 
 # Speeds that meters are found at, the most common first; a scan begins with the factory settings anyway.
 SCAN_BAUDS = (9600, 19200, 2400, 38400, 115200, 4800, 57600)
+# Meters take 20 to 100 ms. A gateway itself waits for an address where nobody is, usually a second, and is
+# deaf meanwhile; then it says so, so that the whole time is rarely spent.
+WAIT_MS, WAIT_TCP_MS = 150, 1500
+# Speed and framing; none on a network.
+Lines: TypeAlias = list[tuple[int | None, str | None]]
 _NAME_LIKE = re.compile(r"[\w .+/-]{1,40}", re.ASCII)
 _BAUDS_KNOWN = (300, 600, 1200, *sorted(SCAN_BAUDS), 230400, 460800, 921600)
 
 
 @click.command("scan")
-@click.option("--port", required=True, help="Serial port or pyserial URL.")
+@click.option("--port", required=True, help="Serial port or pyserial URL, or modbus-tcp://HOST.")
 @click.option(
     "--baud", "bauds", help="Speeds to try, such as 9600,19200.  [default: all usual ones]"
 )
@@ -39,8 +52,9 @@ _BAUDS_KNOWN = (300, 600, 1200, *sorted(SCAN_BAUDS), 230400, 460800, 921600)
     "--units", default="1-32", show_default=True, help="Addresses, such as 1-247 or 1,33,42."
 )
 @click.option(
-    "--wait-ms", type=click.IntRange(20, 5000), default=150, show_default=True,
-    help="How long each address is waited for; more for slow meters or gateways.",
+    "--wait-ms", type=click.IntRange(20, 5000),
+    help="How long each address is waited for; more for slow meters or serial servers.  "
+    f"[default: {WAIT_MS}; {WAIT_TCP_MS} over Modbus TCP]",
 )  # fmt: skip
 @click.option("--all", "every_line", is_flag=True, help="Go on at other speeds after a find.")
 @models_dir_option
@@ -52,7 +66,7 @@ def scan(
     bauds: str | None,
     framings: str | None,
     units: str,
-    wait_ms: int,
+    wait_ms: int | None,
     every_line: bool,
     models_dir: str | None,
     config: Path,
@@ -66,7 +80,14 @@ def scan(
 
     from agent.station.drivers import load
 
-    lines, addresses = _scan_lines(bauds, framings, models_dir), _units(units)
+    lines: Lines = [(None, None)]
+    if is_modbus_tcp(port):
+        no_serial_options(port, {"baud": bauds, "framing": framings})
+        wait_ms = wait_ms or WAIT_TCP_MS
+    else:
+        wait_ms = wait_ms or WAIT_MS
+        lines = _scan_lines(bauds, framings, models_dir)
+    addresses = _units(units)
     is_held(state, config, port)
     progress = Progress(wait_ms, not as_json and sys.stderr.isatty())
     scanning = load("tool", "meter_scan")(
@@ -101,12 +122,13 @@ class Progress:
 
     def announced(self, lines: int, units: int) -> str:
         seconds = max(1, round(lines * units * self._wait_ms * self.OVERHEAD / 1000))
-        return f"{lines} line settings, {units} addresses: up to about {seconds} s"
+        settings = f"{lines} line settings, " if lines > 1 else ""
+        return f"{settings}{units} addresses: up to about {seconds} s"
 
     def take(self, told: dict[str, Any]) -> None:
         if self._shown:
             text = (
-                f"\r{100 * told['done'] // told['of']:3} %  {told['baud']} {told['framing']} "
+                f"\r{100 * told['done'] // told['of']:3} %  {_line(told)} "
                 f"unit {told['unit']:<3}  found {told['found']}"
             )
             click.echo(f"{text:<60}", nl=False, err=True)
@@ -122,17 +144,13 @@ def _print_scan(port: str, found: list[Answer], as_json: bool) -> None:
         return
     if not found:
         click.echo(f"{port}: nobody answered.", err=True)
-        click.echo(
-            "  Is the meter on? Are A and B the right way round, and is the line terminated? Try "
-            "--units 1-247, --wait-ms 500.",
-            err=True,
-        )
+        wiring = "Are A and B the right way round, and is the line terminated?"
+        if is_modbus_tcp(port):
+            wiring = "Does the gateway speak Modbus TCP, with the meter's speed on its serial side?"
+        click.echo(f"  Is the meter on? {wiring} Try --units 1-247, --wait-ms 500.", err=True)
         return
     rows = [["line", "unit", "model", "serial"]]
-    rows += [
-        [f"{e['baud']} {e['framing']}", str(e["unit"]), _guess(e), e["serial"] or "-"]
-        for e in found
-    ]
+    rows += [[_line(e), str(e["unit"]), _guess(e), e["serial"] or "-"] for e in found]
     click.echo(table(rows, frozenset({1})))
     for e in found:
         for place, text in e["told"].items():
@@ -141,10 +159,15 @@ def _print_scan(port: str, found: list[Answer], as_json: bool) -> None:
                 click.echo(f"  unit {e['unit']} tells {place}: {text}")
     one = next((e for e in found if e["models"]), None)
     if one is not None:
+        serial = f"--baud {one['baud']} --framing {one['framing']} " if one["baud"] else ""
         click.echo(
             f"Read it: voltill meter read --model {one['models'][0]} --port {port} "
-            f"--baud {one['baud']} --framing {one['framing']} --unit {one['unit']}"
+            f"{serial}--unit {one['unit']}"
         )
+
+
+def _line(told: dict[str, Any]) -> str:
+    return f"{told['baud']} {told['framing']}" if told["baud"] else "Modbus TCP"
 
 
 def _guess(entry: Answer) -> str:
@@ -156,16 +179,14 @@ def _guess(entry: Answer) -> str:
     return names if entry["sure"] else f"perhaps {names}"
 
 
-def _scan_lines(
-    bauds: str | None, framings: str | None, models_dir: str | None
-) -> list[tuple[int, str]]:
+def _scan_lines(bauds: str | None, framings: str | None, models_dir: str | None) -> Lines:
     """What meters leave the factory with first, then every other pair."""
     rates = SCAN_BAUDS if bauds is None else _numbers("--baud", bauds, _BAUDS_KNOWN)
     kinds = ("8N1", "8E1") if framings is None else tuple(framings.split(","))
     for kind in kinds:
         if kind not in FRAMINGS:
             raise click.UsageError(f"--framing {kind}: expected one of {', '.join(FRAMINGS)}")
-    wanted = [(rate, kind) for kind in kinds for rate in rates]
+    wanted: Lines = [(rate, kind) for kind in kinds for rate in rates]
     known = used("meter_catalogue", models_dir)["models"]
     factory = [(m["baud"], m["framing"]) for m in known]
     first = [pair for pair in wanted if pair in factory]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -51,6 +52,16 @@ def is_held(state: Path, config: Path, port: str) -> None:
                 f"MTR-016: {port} belongs to the running service as bus {name}; read through it with "
                 f"--evse {' or '.join(evses)} in place of --port, or stop the service first"
             )
+
+
+def no_serial_options(port: str, given: Mapping[str, object]) -> None:
+    """Refuses speed and framing for a port that is no serial line. `given`: option -> value or None."""
+    said = [f"--{name}" for name in ("baud", "framing") if given[name] is not None]
+    if said:
+        raise click.UsageError(
+            f"{' and '.join(said)} say nothing on {port}, which is no serial line: leave them out. A "
+            "serial server that passes RTU frames on is tcp://HOST:PORT"
+        )
 
 
 def _same(one: str, other: str) -> bool:

@@ -29,12 +29,14 @@ from agent.ports.abilities import (
     UpkeepReport,
 )
 from agent.ports.devices import (
+    MODBUS_TCP,
     DeviceUnavailable,
     DriverEnv,
     EvseSpec,
     LineSpec,
     MeterSpec,
     TerminalSpec,
+    is_modbus_tcp,
 )
 from agent.ports.evse import (
     Evse,
@@ -69,6 +71,7 @@ from agent.ports.terminal import (
 )
 
 __all__ = [
+    "MODBUS_TCP",
     "CanEndOfDay",
     "CanIncrement",
     "CanMaintain",
@@ -114,4 +117,5 @@ __all__ = [
     "Upkeep",
     "UpkeepReport",
     "Verdict",
+    "is_modbus_tcp",
 ]

@@ -24,6 +24,9 @@ class DeviceUnavailable(Exception):
 # --- Where a device is, and what a driver is given ------------------------------------------------
 
 
+MODBUS_TCP = "modbus-tcp://"
+
+
 @dataclass(frozen=True, slots=True)
 class LineSpec:
     """A serial line: pyserial URL or path, bits a second, and framing such as "8N1". `rs485`: the kernel
@@ -34,6 +37,16 @@ class LineSpec:
     framing: str = "8N1"
     rs485: bool = False
     echo: bool = False
+
+    @property
+    def is_modbus_tcp(self) -> bool:
+        """No serial line at all: only `port` says something."""
+        return is_modbus_tcp(self.port)
+
+
+def is_modbus_tcp(port: str) -> bool:
+    """Whether `port` names a Modbus TCP device or gateway."""
+    return port.startswith(MODBUS_TCP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Kind(Enum):
     UPLINK = auto()
     HOLD = auto()
     UNUSED = auto()
+    NOT_NEEDED = auto()
 
     TARIFF = auto()
 
@@ -72,6 +73,7 @@ CFG: dict[Kind, str] = {
     Kind.UPLINK: "CFG-030",
     Kind.HOLD: "CFG-031",
     Kind.UNUSED: "CFG-032",
+    Kind.NOT_NEEDED: "CFG-033",
 }
 
 TAR: dict[Kind, str] = {

@@ -3,10 +3,11 @@ setting and what the error for a missing one says."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from agent.ports import LineSpec
+from agent.ports import MODBUS_TCP, LineSpec, is_modbus_tcp
 from agent.settings.fields import (
     AsText,
     AsWhole,
@@ -127,14 +128,28 @@ class EvsePoint(Section):
 
 
 class Bus(Section):
-    """A serial line several devices share (RS-485)."""
+    """A line several devices share: serial (RS-485), or a Modbus TCP device or gateway."""
 
+    SERIAL: ClassVar[tuple[str, ...]] = ("baud", "framing")
+    schema_also: ClassVar[dict[str, Any]] = {
+        "if": {"properties": {"port": {"pattern": f"^{MODBUS_TCP}"}}, "required": ["port"]},
+        "then": {"properties": dict.fromkeys((*SERIAL, "transmitter", "echo"), False)},
+        "else": {
+            "properties": {"baud": {"type": "integer"}, "framing": {"type": "string"}},
+            "required": list(SERIAL),
+        },
+    }
     port: Port = setting(
         description="device path or pyserial URL, such as /dev/energy-bus; tcp://HOST:PORT for a serial"
         " server; modbus-tcp://HOST for Modbus TCP"
     )
-    baud: Baud = setting(description="bits a second, as set in the devices")
-    framing: Framing = setting(description="data bits, parity, stop bits, such as 8N1")
+    baud: Baud | None = setting(
+        default=None, description="bits a second, as set in the devices; not for modbus-tcp://"
+    )
+    framing: Framing | None = setting(
+        default=None,
+        description="data bits, parity, stop bits, such as 8N1; not for modbus-tcp://",
+    )
     transmitter: Annotated[Literal["adapter", "kernel"], AsText] = setting(
         default="adapter",
         description="what switches the transmitter on and off: the adapter by itself, or the kernel"
@@ -145,10 +160,29 @@ class Bus(Section):
         description="remove: the adapter returns what is sent; it is compared with that and taken off",
     )
 
+    @classmethod
+    def needed_beside(cls, data: Mapping[str, object]) -> Collection[str]:
+        return () if _on_network(data) else cls.SERIAL
+
+    @classmethod
+    def idle_beside(cls, data: Mapping[str, object]) -> Mapping[str, tuple[str, str]]:
+        if not _on_network(data):
+            return {}
+        seen = "says nothing on a port modbus-tcp://, which is no serial line"
+        expected = "take it out; a serial server that passes RTU frames on is tcp://HOST:PORT"
+        return dict.fromkeys((*cls.SERIAL, "transmitter", "echo"), (seen, expected))
+
     @property
     def line(self) -> LineSpec:
+        if self.baud is None or self.framing is None:
+            return LineSpec(self.port)
         by_kernel, echo = self.transmitter == "kernel", self.echo == "remove"
         return LineSpec(self.port, self.baud, self.framing, by_kernel, echo)
+
+
+def _on_network(data: Mapping[str, object]) -> bool:
+    port = data.get("port")
+    return isinstance(port, str) and is_modbus_tcp(port)
 
 
 class EndOfDay(Section):

@@ -57,6 +57,7 @@ def _section(section: type[Section], met: dict[str, Any]) -> dict[str, Any]:
         "properties": properties,
         **({"required": needed} if needed else {}),
         "type": "object",
+        **section.schema_also,
     }
 
 

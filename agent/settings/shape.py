@@ -11,7 +11,7 @@ took a fifth of the agent's memory for as long as it ran (docs/benchmarks.md, co
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import (
@@ -148,6 +148,8 @@ class Section:  # noqa: PLW1641 - it holds lists
     """A section: unknown settings are errors, and nothing changes after loading."""
 
     settings_of: ClassVar[dict[str, Setting]] = {}
+    # What needed_beside and idle_beside say, for the JSON Schema.
+    schema_also: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         cls.settings_of = {
@@ -165,6 +167,17 @@ class Section:  # noqa: PLW1641 - it holds lists
 
     def agree(self) -> None:
         """What several settings must agree on; may raise Unfit."""
+
+    @classmethod
+    def needed_beside(cls, data: Mapping[str, object]) -> Collection[str]:
+        """Settings with a default that are needed all the same, beside the others as written."""
+        return ()
+
+    @classmethod
+    def idle_beside(cls, data: Mapping[str, object]) -> Mapping[str, tuple[str, str]]:
+        """Settings that say nothing beside the others as written: to each what was seen and expected.
+        Writing one is an error, because its writer takes it for in force."""
+        return {}
 
     def but(self, **changes: Any) -> Self:
         """A copy with other values, which are not checked."""
@@ -304,11 +317,19 @@ class _Reader:
         before = len(self.found)
         made = {}
         kinds = kinds_of(section)
+        needed, idle = section.needed_beside(value), section.idle_beside(value)
         for name, one in section.settings_of.items():
-            if name in value:
-                made[name] = self.part(kinds[name], value[name], (*steps, name))
+            here = (*steps, name)
+            if name in needed and value.get(name) is None:
+                self.found.append(Finding(here, "missing", {}))
+            elif name in value and name in idle:
+                seen, expected = idle[name]
+                about = {"seen": seen, "expected": expected}
+                self.found.append(Finding(here, "NOT_NEEDED", about, in_key=True))
+            elif name in value:
+                made[name] = self.part(kinds[name], value[name], here)
             elif one.needed:
-                self.found.append(Finding((*steps, name), "missing", {}))
+                self.found.append(Finding(here, "missing", {}))
         self.found += [
             Finding((*steps, name), "unknown", {}) for name in value if name not in kinds
         ]

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from agent.ports import DeviceUnavailable, DriverEnv, LineSpec
+from agent.ports import MODBUS_TCP, DeviceUnavailable, DriverEnv, LineSpec
 from drivers.meter.calls import Calls
 from drivers.meter.master import Master
 from drivers.meter.modbus import (
@@ -27,7 +27,7 @@ from drivers.meter.modbus import (
     Request,
     Timeout,
 )
-from drivers.meter.tcp_link import PORT, SCHEME, TcpMaster
+from drivers.meter.tcp_link import PORT, TcpMaster
 from drivers.meter.timing import DeviceTiming, Wire
 from drivers.meter.turns import Answer, Priority, Turns
 
@@ -58,15 +58,15 @@ Opener = Callable[[LineSpec], Awaitable["Line"]]
 async def _open_line(spec: LineSpec) -> Line:
     from drivers.line import open_line, with_port
 
-    scheme, _, host = spec.port.partition("://")
-    if scheme == SCHEME:
+    if spec.is_modbus_tcp:
+        host = spec.port.removeprefix(MODBUS_TCP)
         spec = replace(spec, port=with_port(f"tcp://{host}", PORT))
     return await open_line(spec)
 
 
 def master_for(line: LineSpec) -> Turns:
     """The master that speaks what the line carries."""
-    if line.port.partition("://")[0] == SCHEME:
+    if line.is_modbus_tcp:
         return TcpMaster()
     return Master(Wire(line.baud, line.framing), echo=line.echo)
 

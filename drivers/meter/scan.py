@@ -62,19 +62,21 @@ async def scan(
     env: DriverEnv,
     told: Callable[[Told], None],
     *,
-    lines: Sequence[tuple[int, str]],
+    lines: Sequence[tuple[int | None, str | None]],
     units: Sequence[int],
     models_dir: str | None = None,
     wait_ms: int = WAIT_MS,
     every_line: bool = False,
 ) -> list[Told]:
-    """Every address of `units` at every (baud, framing) of `lines`. A bus has one speed: after a line on
-    which somebody answered the rest is left out, unless `every_line`. `told` hears of the progress before
-    each request. Entry point `tool.meter_scan`. Raises DeviceUnavailable when the port cannot be used."""
+    """Every address of `units` at every (baud, framing) of `lines`, (None, None) on a network. A bus has one
+    speed: after a line on which somebody answered the rest is left out, unless `every_line`. `told` hears
+    of the progress before each request. Entry point `tool.meter_scan`. Raises DeviceUnavailable when the
+    port cannot be used."""
     models = list(load_all(None if models_dir is None else Path(models_dir))[0].values())
     found: list[Told] = []
     for n, (baud, framing) in enumerate(lines):
-        bus = open_bus(LineSpec(port, baud, framing), env)
+        spec = LineSpec(port) if baud is None or framing is None else LineSpec(port, baud, framing)
+        bus = open_bus(spec, env)
         try:
             for m, unit in enumerate(units):
                 done = n * len(units) + m

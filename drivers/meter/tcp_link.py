@@ -14,7 +14,6 @@ from drivers.meter.timing import MS
 from drivers.meter.turns import Job, Turns
 
 PORT = 502  # registered for Modbus
-SCHEME = "modbus-tcp"
 _PROTOCOL = b"\0\0"
 _HEADER_BYTES = (
     6  # transaction, protocol, length; the unit counts as the first byte of what follows

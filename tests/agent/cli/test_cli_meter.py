@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.meter_thread import meter_thread
+from support.modbus_gateway import gateway
 from support.past_station import Answer, Past, running
 from support.rtu_slave import driver_env
 from support.station_world import World
@@ -87,6 +88,50 @@ def test_a_meter_is_read_with_nothing_but_model_and_port(
     assert lines[1] == "  energy 1042.118 kWh, power 0 W"
     assert any(line.split() == ["voltage_l2", "230.1", "V", "08fd", "0000"] for line in lines)
     assert any(line.split()[:2] == ["serial_number", "KZ12345"] for line in lines)
+
+
+def test_behind_a_modbus_tcp_gateway_a_meter_has_no_speed(
+    voltill: Voltill, tmp_path: Path, state: Path
+) -> None:
+    with (
+        meter_thread(tmp_path, "--model", EM340, "--unit", "7") as meter,
+        gateway(meter.link) as at,
+    ):
+        port = f"modbus-tcp://127.0.0.1:{at}"
+        args = ("--port", port, "--state", state)
+        shown = voltill("meter", "read", "--model", EM340, "--unit", "7", *args)
+        told = voltill("meter", "read", "--model", EM340, "--unit", "7", *args, "--json").json
+        nobody = voltill("meter", "read", "--model", EM340, *args)
+        found = voltill("meter", "scan", *args, "--units", "5-8")
+        found_json = voltill("meter", "scan", *args, "--units", "7", "--json").json
+    assert shown.code == 0
+    assert shown.out.splitlines()[0] == f"{EM340}, serial KZ12345 ({port}, unit 7)"
+    assert (told["state"], told["baud"], told["framing"]) == ("ok", None, None)
+    assert nobody.code == 2 and f"tried {port}, unit 1;" in nobody.err
+    assert found.code == 0
+    assert "line settings" not in found.err and "4 addresses" in found.err
+    assert found.out.splitlines()[1].split() == ["Modbus", "TCP", "7", EM340, "KZ12345"]
+    read = f"Read it: voltill meter read --model {EM340} --port {port} --unit 7"
+    assert found.out.splitlines()[-1] == read
+    assert [(e["unit"], e["baud"], e["framing"]) for e in found_json["found"]] == [(7, None, None)]
+
+
+@pytest.mark.parametrize("what", [("read", "--model", EM340), ("scan",)])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--baud", "9600"), "--baud say"),
+        (("--framing", "8N1"), "--framing say"),
+        (("--baud", "9600", "--framing", "8N1"), "--baud and --framing say"),
+    ],
+)
+def test_speed_and_framing_are_refused_for_modbus_tcp(
+    voltill: Voltill, state: Path, what: tuple[str, ...], options: tuple[str, ...], named: str
+) -> None:
+    port = "modbus-tcp://127.0.0.1:1"
+    answer = voltill("meter", *what, "--port", port, *options, "--state", state)
+    assert answer.code == 64
+    assert named in answer.err and "nothing on modbus-tcp://" in answer.err
 
 
 def test_a_wrong_model_is_named_and_its_numbers_are_not_shown(

@@ -119,6 +119,24 @@ def test_the_demo_starts_once_its_files_are_made(tmp_path: Path) -> None:
     assert price(loaded.tariff, Usage(10_000)).total_minor == 525
 
 
+@pytest.mark.parametrize(
+    ("bus", "good"),
+    [
+        ({"port": "modbus-tcp://192.0.2.7"}, True),
+        ({"port": "modbus-tcp://192.0.2.7", "baud": 9600}, False),
+        ({"port": "modbus-tcp://192.0.2.7", "echo": "none"}, False),
+        ({"port": "tcp://192.0.2.7:4001"}, False),
+        ({"port": "/dev/energy-bus", "baud": 9600}, False),
+        ({"port": "/dev/energy-bus", "baud": 9600, "framing": None}, False),
+        ({"port": "/dev/energy-bus", "baud": 9600, "framing": "8N1"}, True),
+    ],
+)
+def test_an_editor_knows_which_bus_needs_a_speed(bus: dict[str, object], good: bool) -> None:
+    data = as_an_editor_sees(CONFIG / "demo.yaml")
+    data["buses"]["rs485"] = bus
+    assert Draft7Validator(json_schema()).is_valid(data) is good
+
+
 def spoil(good: dict[str, Any], path: tuple[str | int, ...], value: object) -> dict[str, Any]:
     bad = copy.deepcopy(good)
     node: Any = bad

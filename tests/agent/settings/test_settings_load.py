@@ -82,6 +82,46 @@ def test_no_place_in_the_golden_output_is_wrong() -> None:
         assert p.place.excerpt == re.sub(r"123456", "******", lines[p.place.line - 1])
 
 
+SERIAL = "port: /dev/energy-bus, baud: 9600, framing: 8N1"
+TCP = "port: modbus-tcp://192.0.2.7"
+
+
+def test_a_modbus_tcp_bus_has_a_port_and_nothing_else(station: Write) -> None:
+    path = station((SERIAL, TCP))
+    assert check(path, known=KNOWN) == []
+    line = load_settings(path).buses["rs485"].line
+    assert line.is_modbus_tcp and line.port == "modbus-tcp://192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    "given", ["baud: 9600", "framing: 8N1", "transmitter: kernel", "echo: remove", "baud: fast"]
+)
+def test_what_says_nothing_on_modbus_tcp_is_refused_where_it_stands(
+    station: Write, given: str
+) -> None:
+    (problem,) = check(station((SERIAL, f"{TCP}, {given}")), known=KNOWN)
+    name = given.partition(":")[0]
+    assert (problem.code, problem.path) == ("CFG-033", f"buses.rs485.{name}")
+    line = problem.place.excerpt
+    assert line[problem.place.column - 1 :].startswith(name)
+    assert "no serial line" in problem.seen and "take it out" in problem.expected
+
+
+@pytest.mark.parametrize(
+    "port", ["/dev/energy-bus", "tcp://192.0.2.7:4001", "rfc2217://192.0.2.7:4001"]
+)
+@pytest.mark.parametrize("left", ["baud: 9600", "framing: 8N1", "baud: 9600, framing: "])
+def test_a_serial_line_needs_speed_and_framing(station: Write, port: str, left: str) -> None:
+    (problem,) = check(station((SERIAL, f"port: {port}, {left}")), known=KNOWN)
+    missing = "framing" if "baud" in left else "baud"
+    assert (problem.code, problem.path) == ("CFG-011", f"buses.rs485.{missing}")
+
+
+def test_a_mistyped_speed_is_one_mistake(station: Write) -> None:
+    problems = check(station(("baud: 9600, framing: 8N1}", "buad: 9600, framing: 8N1}")))
+    assert found(problems) == [("CFG-010", "buses.rs485.buad")]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code", "path"),
     [
