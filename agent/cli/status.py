@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from agent.cli.common import OK, WARNING, from_ledger, json_option, kwh, print_json, state_option
+from agent.cli.status_buses import attention as buses_attention
+from agent.cli.status_buses import print_buses
 from agent.cli.wording import echo, how, money_in, references
 from agent.ledger import Ledger
 from agent.values import Money
@@ -17,7 +19,7 @@ from agent.values import Money
 @state_option
 @json_option
 def command(state: Path, as_json: bool) -> None:
-    """Terminals, connectors, uplink, and every hold that has not ended. Exit code 1 when something
+    """Terminals, connectors, buses, uplink, and every hold that has not ended. Exit code 1 when something
     needs attention."""
     found: dict[str, Any] = from_ledger(state, "status", _offline)
     if as_json:
@@ -36,6 +38,7 @@ def _offline(ledger: Ledger) -> dict[str, Any]:
         "running": False,
         "station": ledger.station,
         "terminals": [],
+        "buses": [],
         "evses": [],
         "uplink": None,
         **queries.open_money(ledger, SystemClock().stamp()),
@@ -55,6 +58,7 @@ def _attention(found: dict[str, Any]) -> bool:
     return (
         not found["running"]
         or any(t["trouble"] or t["strange_holds"] for t in found["terminals"])
+        or buses_attention(found)
         or any(e["state"] in ("unknown", "fault") or e["meter"] != "ok" for e in found["evses"])
         or any(s["kind"] != "hold" or s["payment"] in UNSETTLED for s in found["open"])
         or any(day["outcome"] in DAY_UNCLEAR for day in found["ends_of_day"])
@@ -94,6 +98,7 @@ def _print(found: dict[str, Any]) -> None:
         click.echo(line)
         if e["estop"] or e["faults"]:
             echo(", ".join(["emergency stop"] * e["estop"] + e["faults"]), 4)
+    print_buses(found)
     if found["uplink"] is not None:
         _print_uplink(found["uplink"])
     for name in found["stuck"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent.session import E, Event, S, Session, energy_allowed
 from agent.session.limits import KINDS, TAKES_LIMITS, asked, binding, changes
 from agent.session.summary import summary
-from agent.station import aside, by_hand, queries
+from agent.station import aside, bus_status, by_hand, queries
 from agent.station.control import ControlRefused, Handler
 from agent.station.desk import NOT_YET
 from agent.station.taps import new_session_id
@@ -71,6 +71,7 @@ class Requests:
                 }
                 for desk in station.parts.desks.values()
             ],
+            "buses": bus_status.described(station.settings, station.parts.buses),
             "evses": [point.describe() for point in station.parts.points.values()],
             "uplink": None if station.parts.uplink is None else station.parts.uplink.status(),
             **await station.ledger.use(lambda ledger: queries.open_money(ledger, now)),

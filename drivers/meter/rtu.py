@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.ports import MODBUS_TCP, DeviceUnavailable, DriverEnv, LineSpec
@@ -183,18 +183,18 @@ class Bus(Calls):
     # --- For the station ----------------------------------------------------------------------
 
     def status(self) -> dict[str, object]:
-        """Port, state, how long the line has been lost, and what happened so far; plain JSON values."""
-        lost = self._lost_since_ms
-        counters = asdict(self._master.counters)
-        late = counters.pop("latest_late_ms")
+        """Port, state, how long the line has been lost, and what happened so far; plain JSON values
+        (docs/modbus.md)."""
+        lost, serial = self._lost_since_ms, not self._spec.is_modbus_tcp
         return {
             "port": self._spec.port,
+            "baud": self._spec.baud if serial else None,
+            "framing": self._spec.framing if serial else None,
             "state": self._master.state,
             "waiting": self._master.waiting,
             "lost_for_ms": None if lost is None else self._env.boot_ms() - lost,
             "lost_why": self._lost_why if lost is not None else "",
-            **counters,
-            "latest_late_ms": {str(unit): ms for unit, ms in sorted(late.items())},
+            **self._master.counters.json(),
         }
 
     async def close(self) -> None:

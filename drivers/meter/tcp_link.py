@@ -46,7 +46,7 @@ class TcpMaster(Turns):
         while len(self._bytes) >= _HEADER_BYTES:
             length = int.from_bytes(self._bytes[4:6], "big")
             if self._bytes[2:4] != _PROTOCOL or not _LEAST_BYTES <= length <= _MOST_BYTES:
-                self.counters.bad_frames += 1
+                self.counters.bad_headers += 1
                 seen = self._bytes[:_HEADER_BYTES].hex()
                 raise BadFrame(f"{seen} is no header of Modbus TCP; is this a Modbus TCP port?")
             end = _HEADER_BYTES + length

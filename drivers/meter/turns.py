@@ -9,9 +9,10 @@ outcomes out of `finished`, the next wake-up out of `next_deadline`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
+from drivers.meter.counters import Counters
 from drivers.meter.modbus import (
     BadFrame,
     BusError,
@@ -57,26 +58,6 @@ class Finished:
 
     ticket: int
     outcome: tuple[int, ...] | BusError
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened on the bus since the start; for a person who looks for a bad cable."""
-
-    sent: int = 0
-    answered: int = 0
-    timeouts: int = 0
-    bad_frames: int = 0
-    exceptions: int = 0
-    cancelled: int = 0
-    quarantines: int = 0
-    discarded_bytes: int = 0
-    # Per unit, how late after its request a reply came that was no longer waited for. When this comes
-    # near the device's longest_reply_ms, that number is too small.
-    latest_late_ms: dict[int, int] = field(default_factory=dict)
-
-    def late(self, unit: int, after_us: int) -> None:
-        self.latest_late_ms[unit] = max(self.latest_late_ms.get(unit, 0), after_us // MS)
 
 
 @dataclass(slots=True)
@@ -132,7 +113,7 @@ class Turns(ABC):
         """Nobody waits for `ticket` any more. Its reply may still come."""
         job = self._asked
         if job is not None and job.ticket == ticket:
-            self.counters.cancelled += 1
+            self.counters.of(job.request.unit).cancelled += 1
             self._asked = None
             self._unanswered(job, now_us)
         else:
@@ -211,7 +192,7 @@ class Turns(ABC):
         self._turns += 1
         self._last_turn[job.request.unit] = self._turns
         job.tries -= 1
-        self.counters.sent += 1
+        self.counters.of(job.request.unit).sent += 1
         return job
 
     # --- Ends of a request --------------------------------------------------------------------
@@ -222,14 +203,18 @@ class Turns(ABC):
 
     def _answered(self, job: Job, values: tuple[int, ...], now_us: int) -> None:
         self._asked = None
-        self.counters.answered += 1
+        counted = self.counters.of(job.request.unit)
+        counted.answered += 1
+        counted.recent.append(True)
         self._heard_from(job, now_us)
         self._done.append(Finished(job.ticket, values))
 
     def _excepted(self, job: Job, error: ExceptionReply, now_us: int) -> None:
         """The device spoke, so it owes nothing; a gateway speaks for a device that still may."""
         self._asked = None
-        self.counters.exceptions += 1
+        counted = self.counters.of(job.request.unit)
+        counted.exceptions += 1
+        counted.recent.append(False)
         self._heard_from(job, now_us)
         if error.is_busy:
             pause_ms = max(job.timing.min_gap_ms, BUSY_PAUSE_MS)
@@ -240,13 +225,17 @@ class Turns(ABC):
 
     def _spoilt(self, job: Job, error: BadFrame, now_us: int) -> None:
         self._asked = None
-        self.counters.bad_frames += 1
+        counted = self.counters.of(job.request.unit)
+        counted.bad_frames += 1
+        counted.recent.append(False)
         self._unanswered(job, now_us)
         self._again_or_fail(job, error, may_repeat=True)
 
     def _timed_out(self, job: Job, got: int, waited_us: int, now_us: int) -> None:
         self._asked = None
-        self.counters.timeouts += 1
+        counted = self.counters.of(job.request.unit)
+        counted.timeouts += 1
+        counted.recent.append(False)
         self._unanswered(job, now_us)
         # A device that did not answer the last time either gets no second try: a dead one must not
         # keep its neighbours waiting through one quarantine more.

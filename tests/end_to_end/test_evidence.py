@@ -128,6 +128,10 @@ def test_the_command_line_while_the_service_ran(story: Story) -> None:
     asked = story.asked
     assert asked["status"]["running"] is True
     (evse,) = asked["status"]["evses"]
+    (bus,) = asked["status"]["buses"]
+    devices = {unit["device"] for unit in bus["units"].values()}
+    assert devices == {f"{what} of {evse['id']}" for what in ("meter", "controller")}
+    assert bus["answered"] > 10
     assert (evse["id"], evse["session"], evse["session_state"]) == (EVSE, story.session, "charging")
     assert asked["sessions"][0]["id"] == story.session
     assert asked["show"]["state"] == "charging"

@@ -191,7 +191,7 @@ def test_over_tcp_a_late_reply_is_told_by_its_number_and_nothing_waits_for_it() 
     assert master.finished() == []
     master.receive(tcp_reply(2, 2, 2), due + 9_000)
     assert outcome(master) == (2, 2)
-    assert master.counters.latest_late_ms == {1: (due + 5_000 - START) // 1000}
+    assert master.counters.of(1).latest_late_ms == (due + 5_000 - START) // 1000
     assert master.counters.quarantines == 0
 
 

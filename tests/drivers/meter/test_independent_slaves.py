@@ -318,8 +318,8 @@ def test_this_master_does_not() -> None:
                 await bus.close()
         assert answers == [float_words(230.0), float_words(1000.0)] * 2
         assert status["timeouts"] == 1
-        late = status["latest_late_ms"]
-        assert isinstance(late, dict)
-        assert 300 <= late["1"] <= 400
+        units = status["units"]
+        assert isinstance(units, dict) and status["late_replies"] == 1
+        assert 300 <= units["1"]["latest_late_ms"] <= 400
 
     asyncio.run(main())

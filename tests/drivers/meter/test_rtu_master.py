@@ -309,7 +309,7 @@ def test_a_late_reply_of_the_same_shape_is_not_the_next_answer() -> None:
     master.receive(reply(1, 2, 2), START + 1340)
     (done,) = master.finished()
     assert (done.ticket, done.outcome) == (second, (2, 2))
-    assert master.counters.latest_late_ms == {1: 600 - Wire(9600).us(8) // 1000 - 1}
+    assert master.counters.of(1).latest_late_ms == 600 - Wire(9600).us(8) // 1000 - 1
 
 
 def test_a_reopened_line_may_owe_a_reply_to_the_killed_process() -> None:
@@ -341,7 +341,7 @@ def test_two_frames_where_one_is_owed_are_refused() -> None:
     master.poll(START)
     master.receive(reply(1, 1, 1) + reply(1, 2, 2), START + 40)
     assert master.finished() == []
-    assert master.counters.bad_frames == 1
+    assert master.counters.of(1).bad_frames == 1
     assert master.state == "quarantine"
 
 
