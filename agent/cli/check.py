@@ -14,13 +14,15 @@ from agent.cli.common import BAD_CONFIG, OK, WARNING, config_option, json_option
 @config_option
 @json_option
 def command(file: Path | None, config: Path, as_json: bool) -> None:
-    """Check a configuration and the files it names. All errors at once; starts nothing."""
+    """Check a configuration, the files it names, and meter model files of your own
+    (/etc/voltill/meters). All errors at once; starts nothing."""
     from agent.settings.load import check
     from agent.settings.problems import Severity, errors, report
     from agent.station.drivers import known
+    from agent.station.model_files import check_model_files
 
     path = file or config
-    problems = check(path, known=known())
+    problems = check(path, known=known()) + check_model_files(path)
     if as_json:
         print_json({"ok": not errors(problems), "problems": [p.json() for p in problems]})
     elif problems:

@@ -18,11 +18,16 @@ Told = dict[str, Any]
 
 def models(models_dir: str | None = None) -> Told:
     """Every model with what a technician wants to know, and what is wrong with files. Entry point
-    `tool.meter_catalogue`."""
+    `tool.meter_catalogue`. `wrong` has each mistake by itself."""
     found, wrong = load_all(_folder(models_dir))
     return {
         "models": [_described(model) for model in found.values()],
         "problems": [str(error) for error in wrong],
+        "wrong": [
+            {"file": str(one.path), "line": one.line, "why": one.text}
+            for error in wrong
+            for one in error.problems
+        ],
     }
 
 
