@@ -16,6 +16,9 @@ class ReadingState(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     ROLLBACK = "rollback"
     JUMP = "jump"
+    FROZEN = "frozen"  # power flows, and neither it nor the register changes
+    POWER_WITHOUT_ENERGY = "power_without_energy"  # power flows and changes, the register stands
+    ENERGY_WITHOUT_POWER = "energy_without_power"
     WRONG_SERIAL = "wrong_serial"
     WRONG_MODEL = "wrong_model"  # its identity registers name another model than the configuration
 

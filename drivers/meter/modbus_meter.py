@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agent.ports import DeviceUnavailable, DriverEnv, LineSpec, MeterIdentity, MeterSpec
 from agent.values import Reading, ReadingState
+from drivers.meter.agreement import PowerWatch
 from drivers.meter.catalogue import load_model
 from drivers.meter.claims import claim
 from drivers.meter.modbus import BusError, ExceptionReply, Function, Request
@@ -125,7 +126,7 @@ class ModbusMeter:
         self._model, self._spec, self._bus, self._env = model, spec, bus, env
         self._timing = timing
         self._claimed: dict[str, tuple[str, str]] = {}
-        self._watch = RegisterWatch(rated_power_w)
+        self._watch, self._power = RegisterWatch(rated_power_w), PowerWatch()
         self._turn = asyncio.Lock()
         self._known = False  # a serial number (or its absence) has been read before
         self._serial: str | None = None
@@ -160,6 +161,7 @@ class ModbusMeter:
                 )
             if self._known and seen != self._serial:
                 self._watch.forget()
+                self._power = PowerWatch()
                 self._heard_of = False
             self._known, self._serial = True, seen
             return MeterIdentity(self._model.id, seen)
@@ -197,9 +199,13 @@ class ModbusMeter:
         else:
             got = await self._read_registers()
         state, why = self._watch.judge(got.energy_wh, got.step_wh, got.at_ms)
+        code = "MTR-012"
+        if state is ReadingState.OK:
+            state, why = self._power.judge(got.energy_wh, got.power_w, got.step_wh, got.at_ms)
+            code = "MTR-020"
         if state is not ReadingState.OK:
             raise _Unusable(
-                state, f"MTR-012: {why}; check the meter, then restart the agent", got.at_ms
+                state, f"{code}: {why}; check the meter, then restart the agent", got.at_ms
             )
         return Reading(state, got.at_ms, got.energy_wh, got.power_w, self._serial)
 
