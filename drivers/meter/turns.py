@@ -27,6 +27,9 @@ from drivers.meter.timing import MS, DeviceTiming
 # Further tries of a read after the first. One is enough for noise; a dead device is asked again by the
 # next poll anyway, and each failed try costs the whole bus a quarantine.
 READ_RETRIES = 1
+# A device that was waited for longer than this gets no second try after silence: with the quarantine behind
+# each its neighbours would wait for a minute, and a connector's turn of more than that is taken for stuck.
+REPEAT_WAIT_MOST_MS = 5_000
 # Waiting requests; a bus at 9600 baud serves some 10 to 20 in a second, more would be stale when served.
 MAX_QUEUED = 32
 # On top of that, stops are still taken.
@@ -245,7 +248,8 @@ class Turns(ABC):
         missing = f"{got} of {job.request.reply_bytes} bytes" if got else "nothing"
         waited_ms = waited_us // MS
         error = Timeout(f"{missing} came within {waited_ms} ms from {job.request.describe()}")
-        self._again_or_fail(job, error, may_repeat=not known_silent)
+        waited_long = job.timing.turnaround_ms > REPEAT_WAIT_MOST_MS
+        self._again_or_fail(job, error, may_repeat=not (known_silent or waited_long))
 
     def _heard_from(self, job: Job, now_us: int) -> None:
         self._silent.discard(job.request.unit)
