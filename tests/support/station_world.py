@@ -15,14 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_devices import (
-    EvseDriver,
-    FakeTerminal,
-    MeterDriver,
-    Plant,
-    Points,
-    Process,
-)
+from support.fake_charger import EvseDriver, MeterDriver
+from support.fake_plant import Plant
+from support.fake_process import Points, Process
+from support.fake_terminal import FakeTerminal
 from support.virtual_loop import Killed, VirtualLoop
 
 from agent.session import S, Session
@@ -242,7 +238,7 @@ class World:
         assert not self.loop.troubles, self.loop.troubles
 
     def until_killed(self, point: str, within_s: float = 600.0) -> None:
-        """Run until the agent is killed at `point` of a dialogue (see fake_devices.Points)."""
+        """Run until the agent is killed at `point` of a dialogue (see fake_process.Points)."""
         self.points.kill_at = point
         with pytest.raises(Killed):
             self.until(lambda: False, within_s)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.fake_devices import Hold
+from support.fake_terminal import Hold
 from support.past_station import Answer
 from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, world
 

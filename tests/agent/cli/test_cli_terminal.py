@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_devices import FakeTerminal, Hold, Process
+from support.fake_process import Process
+from support.fake_terminal import FakeTerminal, Hold
 from support.past_station import Answer, Past, running
 from support.station_world import World
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.fake_devices import Hold
+from support.fake_terminal import Hold
 from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
 
 from agent.driver_ui import Display, screens

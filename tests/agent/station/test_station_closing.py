@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from support.fake_devices import Hold
+from support.fake_terminal import Hold
 from support.station_world import CARD, E1, E2, OTHER_CARD, UTC_MS, World, charge, one_end_each
 
 from agent.ports import EodHolds, HoldRef

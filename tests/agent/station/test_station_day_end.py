@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.fake_devices import Hold
+from support.fake_terminal import Hold
 from support.station_world import CARD, OTHER_CARD, World, charge
 
 from agent.ledger import LedgerError, UpkeepOrder, UpkeepRow

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support.fake_devices import Hold
+from support.fake_terminal import Hold
 from support.session_events import reach
 from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
 

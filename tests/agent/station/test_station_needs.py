@@ -7,7 +7,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from support.fake_devices import Hold
+from support.fake_terminal import Hold
 from support.station_world import CARD, E1, E2, OTHER_CARD, UTC_MS, World, charge
 
 from agent.ports import HoldRef, Upkeep

@@ -451,7 +451,7 @@ def test_a_question_that_breaks_is_asked_again(make: Make, times: int) -> None:
 
 
 def test_strange_holds_are_reported_and_left_alone(make: Make) -> None:
-    from support.fake_devices import Hold
+    from support.fake_terminal import Hold
 
     w = make()
     w.terminal.holds.append(Hold(w.terminal.next_ref(), 1234))

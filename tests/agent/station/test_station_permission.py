@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from support.fake_devices import Plant
+from support.fake_plant import Plant
 from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
 
 from agent.session import E, S
