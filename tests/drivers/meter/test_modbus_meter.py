@@ -21,8 +21,9 @@ from support.rtu_slave import (
     float_words,
     prompt,
 )
+from support.virtual_loop import VirtualLoop
 
-from agent.ports import DeviceUnavailable, LineSpec, Meter, MeterSpec
+from agent.ports import DeviceUnavailable, DriverEnv, LineSpec, Meter, MeterSpec
 from agent.values import Reading, ReadingState
 from drivers.meter.catalogue import SHIPPED, ModelError
 from drivers.meter.modbus_meter import ModbusMeter, open_meter
@@ -320,3 +321,36 @@ def test_a_gateway_without_its_meter_is_no_answer() -> None:
         await bus.close()
 
     asyncio.run(main())
+
+
+def test_the_stamp_is_that_of_the_reply_with_the_energy() -> None:
+    """This model's power is another request, which here is answered 40 s later."""
+    loop = VirtualLoop()
+
+    async def main() -> None:
+        def now() -> int:
+            return int(loop.time() * 1000)
+
+        device = Registers(1, inputs=dict.fromkeys(range(0x500), 0))
+        device.inputs[0x0B] = 341
+        device.inputs |= dict.fromkeys(range(0x5000, 0x5007), ord("7"))
+        port = Port(device)
+        bus = Bus(LINE, DriverEnv(now, Log()), port)
+        slow = {"turnaround_ms": 50_000, "longest_reply_ms": 50_000, "min_gap_ms": 0}
+        meter = open_meter(MeterSpec("carlogavazzi_em340_family", 1, options=slow), bus, bus._env)
+        assert (await meter.read()).ok
+
+        def power_late(frame: bytes, reply: bytes) -> list[tuple[float, bytes]]:
+            return [(40.0 if frame[2:4] == b"\x00\x28" else 0.5, reply)]
+
+        port.script = power_late
+        begun = now()
+        reading = await meter.read()
+        assert reading.ok and now() - begun > 40_000
+        assert 500 <= reading.boot_ms - begun < 600
+        await bus.close()
+
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
