@@ -310,9 +310,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("fault", "code"), FAULTS, ids=lambda v: v["name"] if isinstance(v, dict) else ""
-)
+@pytest.mark.parametrize(("fault", "code"), FAULTS, ids=[fault["name"] for fault, _ in FAULTS])
 def test_a_spoilt_reply_is_an_error_or_the_truth_and_never_energy(
     tmp_path: Path, fault: dict[str, Any], code: str
 ) -> None:
