@@ -269,14 +269,17 @@ def test_a_configuration_may_name_a_model_of_ones_own(
     shipped = (catalogue.SHIPPED / "eastron_sdm630.yaml").read_text()
     own.write_text(shipped.replace("id: eastron_sdm630", "id: acme"))
     assert voltill("check", config).code == 0
-    # ... or in the folder that the meter's option names; a wrong file is told by the driver at the start.
+    # ... or in the folder that the meter's option names. A wrong file is told here and at the start.
     own.unlink()
     folder = tmp_path / "mine"
     folder.mkdir()
     named = f"model: acme, options: {{models_dir: {folder}}}"
     config.write_text(text.replace("model: eastron_sdm630", named))
+    assert "MTR-008" in voltill("check", config).err
+    (folder / "acme.yaml").write_text(shipped.replace("id: eastron_sdm630", "id: acme"))
     assert voltill("check", config).code == 0
     (folder / "acme.yaml").write_text(shipped)
+    assert "MTR-009" in voltill("check", config).err
     spec = MeterSpec("acme", options={"models_dir": str(folder)})
     env, _, _ = driver_env()
     bus = open_bus(LineSpec("/dev/null"), env)
