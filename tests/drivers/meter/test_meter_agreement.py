@@ -89,9 +89,13 @@ def test_what_is_below_the_meters_notice_may_be_counted() -> None:
     assert set(states([(500 + n * 40 // 3600, 0) for n in range(7200)])) == {OK}
 
 
-def test_the_register_may_catch_up_after_the_car_stopped() -> None:
-    charging = [(500 + 6 * n, 22_000) for n in range(60)]
-    assert set(states([*charging, (866, 0), (872, 0), *[(872, 0)] * 60])) == {OK}
+@pytest.mark.parametrize("wh_a_second", [6, 100])
+def test_the_register_may_catch_up_after_the_car_stopped(wh_a_second: int) -> None:
+    """At 22 and at 360 kW: the register is up to two seconds behind the power."""
+    charging = [(500 + wh_a_second * n, 3600 * wh_a_second) for n in range(60)]
+    last = charging[-1][0]
+    after = [(last + wh_a_second * n, 0) for n in range(3)]
+    assert set(states([*charging, *after, *[(after[-1][0], 0)] * 60])) == {OK}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,7 @@ def test_nothing_is_said_about_the_time_between_readings_far_apart() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([0, 0, 60, 150, 1_400, 3_700, 11_000, 22_000]),
+    st.lists(st.tuples(st.sampled_from([0, 0, 60, 150, 1_400, 3_700, 11_000, 22_000, 360_000]),
                        st.integers(1, 90)), min_size=1, max_size=12),
     st.sampled_from([1, 10, 100]),
     st.integers(300, 2_500),
