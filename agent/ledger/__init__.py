@@ -23,6 +23,7 @@ from agent.ledger.rows import (
     SessionRow,
     UpkeepOrder,
     UpkeepRow,
+    UsedPage,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "SessionRow",
     "UpkeepOrder",
     "UpkeepRow",
+    "UsedPage",
 ]

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import apsw
 
-from agent.ledger import checks, mark, outbox, retention, scrub, sessions, upkeep
+from agent.ledger import checks, mark, ocmf_pages, outbox, retention, scrub, sessions, upkeep
 from agent.ledger.ballast import Ballast
 from agent.ledger.errors import (
     LedgerError,
@@ -179,6 +179,8 @@ class Ledger(Reading):
             if record is not None and chain is not None:
                 head = self._head_of(chain)
                 checks.record_follows(record, head, self.station, event.session_id)
+                if record.page is not None:
+                    ocmf_pages.check(self._db, record.page)
         except LedgerError as refused:
             return refused
         stamp = sessions.stamp_columns(self._db, event.stamp)
@@ -207,6 +209,8 @@ class Ledger(Reading):
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (key, record.type, owner, *stamp, bytes.fromhex(record.hash), record.jws),
         )
+        if record.page is not None:
+            ocmf_pages.put(self._db, record.page)
         return key
 
     def apply_ack(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.ledger import outbox, sessions, upkeep
+from agent.ledger import ocmf_pages, outbox, sessions, upkeep
 from agent.ledger.core import Core
 from agent.ledger.rows import EventRow, Head, OutboxStatus, RecordRow, SessionRow, UpkeepOrder
 from agent.ledger.schema import EVENTS_PER_SESSION
@@ -114,6 +114,11 @@ class Reading(Core):
         """The newest order of `task` of each terminal, with its steps."""
         with self._guard():
             return upkeep.latest(self._db, task)
+
+    def used_pages(self) -> dict[str, int]:
+        """The last page of signed readings of each key; that of "" is where the others begin behind."""
+        with self._guard():
+            return ocmf_pages.used(self._db)
 
     def meta_get(self, key: str) -> str | None:
         with self._guard():

@@ -26,9 +26,17 @@ class EventRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UsedPage:
+    """A page of signed readings that the station has made with the key `kid`, counted from 1."""
+
+    kid: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class RecordRow:
     """A signed record. `hash` is the hex SHA-256 of `jws`. `session_id` is None for records that are
-    about the ledger itself (type "gap")."""
+    about the ledger itself (type "gap"). `page`: what it takes of its key's pages, when it is stored."""
 
     chain: str
     seq: int
@@ -36,10 +44,12 @@ class RecordRow:
     session_id: str | None
     jws: str = field(repr=False)
     hash: str
+    page: UsedPage | None = None
 
     @classmethod
-    def of(cls, sealed: Sealed, session_id: str | None) -> RecordRow:
-        return cls(sealed.chain, sealed.seq, sealed.type, session_id, sealed.jws, sealed.hash)
+    def of(cls, sealed: Sealed, session_id: str | None, page: UsedPage | None = None) -> RecordRow:
+        frame = (sealed.chain, sealed.seq, sealed.type, session_id)
+        return cls(*frame, sealed.jws, sealed.hash, page)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import apsw
 
-from agent.ledger import pages, wal
+from agent.ledger import ocmf_pages, pages, wal
 from agent.ledger.open import open_database
 from agent.ledger.rows import EventRow
 from agent.ledger.schema import EVENTS_PER_SESSION, RECORDS_PER_CHAIN
@@ -53,7 +53,8 @@ SealGap = Callable[[str, dict[str, plain.JSON]], Sealed]
 @dataclass(slots=True)
 class Salvaged:
     """What was found. `old_seq` is the last number known of chain `old_chain`, whether its record was found
-    or only mentioned; `lost` are ranges of numbers that were there once."""
+    or only mentioned; `lost` are ranges of numbers that were there once; `page`: the highest known of
+    signed readings."""
 
     sessions: int = 0
     events: int = 0
@@ -63,6 +64,7 @@ class Salvaged:
     old_seq: int | None = None
     old_hash: str | None = None
     lost: list[tuple[int, int]] = field(default_factory=list)
+    page: int = 0
 
     def body(self) -> dict[str, plain.JSON]:
         return {
@@ -78,7 +80,8 @@ class Salvaged:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`reason`: why there is a gap, in a word; `set_aside`: the name of the old file, if there is one."""
+    """`reason`: why there is a gap, in a word; `set_aside`: the name of the old file, if there is one;
+    `utc_ms`: when."""
 
     station: str
     reason: str
@@ -87,6 +90,7 @@ class Plan:
     judge: Judge
     seal: SealGap
     new_chain: Callable[[], str]
+    utc_ms: int
 
 
 def salvage(source: Path | None, target: Path, plan: Plan) -> Salvaged:
@@ -170,6 +174,7 @@ class _Proof:
         db, found = self._db, self._found
         with db:
             self._records()
+            found.page = max([found.page, *ocmf_pages.used(db).values()])
             self._last_number()
             for number in [n for (n,) in db.execute(_SESSION_NUMBERS)]:
                 self._session(number)
@@ -193,6 +198,7 @@ class _Proof:
                 continue
             if chains.setdefault(number, chain) != chain:
                 bad.append((key,))
+            self._found.page = max(self._found.page, ocmf_pages.named(body))
         self._db.executemany("DELETE FROM record WHERE id = ?", bad)
         self._db.executemany(
             "INSERT OR IGNORE INTO chain(n, id) VALUES (?, ?)", sorted(chains.items())
@@ -311,8 +317,9 @@ def record_hash_of(text: str) -> str:
 
 def _begin_chain(db: apsw.Connection, plan: Plan, found: Salvaged) -> None:
     chain = plan.new_chain()
+    page = ocmf_pages.behind_loss([found.page], plan.utc_ms)
     body: dict[str, plain.JSON] = {"reason": plan.reason, "set_aside": plan.set_aside}
-    sealed = plan.seal(chain, body | found.body())
+    sealed = plan.seal(chain, body | found.body() | {"pages_behind": page})
     stamp = Stamp.from_json(jws.parse(sealed.jws, jws.RECORD_TYP).unchecked_body()["stamp"])  # type: ignore[arg-type]  # as sealed
     assert (sealed.chain, sealed.seq, sealed.type) == (chain, 1, "gap") and sealed.hash != GENESIS
     with db:
@@ -320,11 +327,13 @@ def _begin_chain(db: apsw.Connection, plan: Plan, found: Salvaged) -> None:
         db.execute("INSERT OR IGNORE INTO boot(id) VALUES (?)", (stamp.boot_id,))
         boot = db.execute("SELECT n FROM boot WHERE id = ?", (stamp.boot_id,)).get
         db.execute("INSERT INTO chain(id) VALUES (?)", (chain,))
+        number = db.last_insert_rowid()
+        ocmf_pages.begin_behind(db, page)
         db.execute(
             "INSERT INTO record(id, type, session, utc_ms, boot_ms, boot, quality, hash, jws)"
             " VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?)",
             (
-                *(db.last_insert_rowid() * RECORDS_PER_CHAIN + 1, sealed.type),
+                *(number * RECORDS_PER_CHAIN + 1, sealed.type),
                 *(stamp.utc_ms, stamp.boot_ms, boot, str(stamp.quality)),
                 *(bytes.fromhex(sealed.hash), sealed.jws),
             ),

@@ -4,6 +4,7 @@ they are sealed. Contract: docs/interfaces/asyncapi.yaml."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from agent.session.session import Session
@@ -29,8 +30,13 @@ def _common(s: Session) -> dict[str, object]:
     }
 
 
-def session_record(s: Session) -> dict[str, object]:
-    """Energy, time and price of a session whose end reading is confirmed, before any money moves."""
+def session_record(
+    s: Session,
+    signed_values: Sequence[Mapping[str, str]] = (),
+    missing: Mapping[str, str] | None = None,
+) -> dict[str, object]:
+    """Energy, time and price of a session whose end reading is confirmed, before any money moves.
+    `signed_values`: begin and end as OCMF; `missing`: why there are none."""
     return _common(s) | {
         "tariff_id": s.tariff_id,
         "energy_wh": s.energy_wh,
@@ -43,6 +49,8 @@ def session_record(s: Session) -> dict[str, object]:
             "end": _stamp(s.end_read_at),
             "end_quality": s.end_quality,
         },
+        "signed_values": [dict(value) for value in signed_values],
+        "signed_values_missing": None if missing is None else dict(missing),
         "charging_s": s.charging_ms // 1000,
         "charging_ms": s.charging_ms,
         "idle_ms": s.idle_ms,

@@ -25,6 +25,7 @@ from agent.station.desk import Desk
 from agent.station.drivers import load
 from agent.station.keeper import Log
 from agent.station.screen import Screen
+from agent.station.signed_readings import TRIAL_SERIAL, SignedReadings
 from agent.station.taps import DeskRules
 from agent.station.top_up import TopUpRules
 from agent.uplink import Uplink, UplinkConfig, UplinkTiming
@@ -53,6 +54,19 @@ class Parts:
     points: Mapping[str, ChargePoint]
     desks: Mapping[str, Desk]
     uplink: Uplink | None
+
+
+def signed_readings(settings: Settings, context: Context) -> SignedReadings:
+    """Tried once: whoever reads the log knows at the start what records will lack."""
+    from importlib.metadata import version
+
+    at = settings.station
+    made = SignedReadings(
+        at.id, ZoneInfo(at.time_zone), version("voltill"), context.tariffs, context.log
+    )
+    serials = {point.id: point.meter.serial or TRIAL_SERIAL for point in settings.evses}
+    made.look(serials, context.tariff, context.clock.stamp())
+    return made
 
 
 def policy(settings: Settings) -> Policy:

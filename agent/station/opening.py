@@ -95,6 +95,7 @@ class Opening:
             judge=judge,
             seal=sealed,
             new_chain=lambda: secrets.token_hex(16),
+            utc_ms=stamp.utc_ms,
         )
         found = rescue.replace(self._path, source, plan)
         self._log(

@@ -11,6 +11,7 @@ from agent.session import E, Effect, Session
 from agent.session.records import session_record, settlement_record
 from agent.station import aside
 from agent.station.keeper import Keeper, refold
+from agent.station.signed_readings import SignedReadings, Values
 from agent.station.signing import Signing
 from agent.trust.chain import Sealed, seal
 from agent.trust.keys import Signer
@@ -34,8 +35,11 @@ class Recorder:
     """Signing never runs inside a transaction nor between an approval and its answer. While the key is away
     everything waits here, in its order; what is owed stays in the ledger."""
 
-    def __init__(self, ledger: AsyncLedger, keeper: Keeper, signing: Signing) -> None:
+    def __init__(
+        self, ledger: AsyncLedger, keeper: Keeper, signing: Signing, readings: SignedReadings
+    ) -> None:
         self._ledger, self._keeper, self._signing = ledger, keeper, signing
+        self._readings = readings
         self._turn = asyncio.Lock()
         # Called when a record is stored of which no session tells: somebody has to send it.
         self.stored: Callable[[], None] = lambda: None
@@ -47,11 +51,13 @@ class Recorder:
                 session = self._keeper.sessions.get(session_id)
                 if session is None or session.entered is None or not _wanted(session, effect):
                     return
-                sealed = await self._sealed(session, effect)
-                row, data = RecordRow.of(sealed, session_id), {"seq": sealed.seq}
+                sealed, made = await self._sealed(session, effect)
+                row, data = RecordRow.of(sealed, session_id, made.page), {"seq": sealed.seq}
                 step = await self._keeper.tell(
                     session_id, E.RECORDED, data, record=row, basis=session
                 )
+                if step.taken:
+                    self._readings.tell(session, made)
                 if step.taken or step.session is session:
                     return
 
@@ -88,16 +94,23 @@ class Recorder:
                 found.append(session)
         return found
 
-    async def _sealed(self, session: Session, effect: Effect) -> Sealed:
-        kind = "session" if effect is Effect.RECORD_SESSION else "settlement"
-        body = session_record(session) if kind == "session" else settlement_record(session)
+    async def _sealed(self, session: Session, effect: Effect) -> tuple[Sealed, Values]:
+        """The record, and the signed readings in it: both by one key, in one turn. A page is taken when they
+        are stored together; until then nobody has seen what was signed."""
         stamp = session.entered
         if stamp is None:
             raise ValueError(f"session {session.id} has no event; a record of it cannot be")
         head = await self._ledger.head()
+        pages = await self._ledger.use(lambda ledger: ledger.used_pages())
 
-        def sign(key: Signer) -> Sealed:
-            return seal(
+        def sign(key: Signer) -> tuple[Sealed, Values]:
+            made = Values()
+            if effect is Effect.RECORD_SESSION:
+                made = self._readings.of(session, pages, key)
+                kind, body = "session", session_record(session, made.values, made.missing)
+            else:
+                kind, body = "settlement", settlement_record(session)
+            sealed = seal(
                 key,
                 chain=head.chain,
                 seq=head.seq + 1,
@@ -107,6 +120,7 @@ class Recorder:
                 stamp=stamp,
                 body=body,
             )
+            return sealed, made
 
         return await self._signing.use(sign)
 

@@ -113,7 +113,8 @@ class Station:
         self.parts = build.parts(
             self.settings, self.paths.card_key, self.context, self.ledger, self._idle_poll_s
         )
-        self.recorder = Recorder(self.ledger, self.keeper, self.signing)
+        readings = build.signed_readings(self.settings, self.context)
+        self.recorder = Recorder(self.ledger, self.keeper, self.signing, readings)
         self.recorder.stored = self._records_stored
         self.unmeasured = Unmeasured(self.parts.points, self.recorder, self.context)
         desks = self.parts.desks.values()

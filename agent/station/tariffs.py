@@ -42,6 +42,10 @@ class Tariffs:
         """What a session is priced by. One that names none began before tariffs were kept."""
         return self._kept.get(session.tariff_hash, self.current)
 
+    def surely_of(self, session: Session) -> Tariff | None:
+        """The same, and None where it is not known for certain."""
+        return self._kept.get(session.tariff_hash)
+
     def knows(self, session: Session) -> bool:
         return can_be_priced(session, self._kept)
 

@@ -8,6 +8,7 @@ from hil.verify.evidence import Evidence, Finding
 from hil.verify.receipt import check_receipts
 from hil.verify.records import check_records
 from hil.verify.sessions import check_sessions
+from hil.verify.signed_values import check_signed_values
 
 
 def check(evidence: Evidence) -> list[Finding]:
@@ -17,5 +18,6 @@ def check(evidence: Evidence) -> list[Finding]:
         *check_records(evidence),
         *check_sessions(evidence),
         *check_receipts(evidence),
+        *check_signed_values(evidence),
         *check_cards(evidence),
     ]
