@@ -1,4 +1,4 @@
-"""voltill sessions list | show | receipt | close | free"""
+"""voltill sessions list | show | receipt | ocmf | close | free"""
 
 from __future__ import annotations
 
@@ -109,6 +109,12 @@ def show(session_id: str, state: Path, as_json: bool) -> None:
     _print_events(found["events"])
     for record in found["records"]:
         click.echo(f"record {record['seq']} ({record['type']}) {record['hash'][:16]}...")
+    for value in found["signed_values"]:
+        click.echo(
+            f"readings signed by the {value['signed_by']}: voltill sessions ocmf {session_id}"
+        )
+    if missing := found["signed_values_missing"]:
+        echo(f"{missing['id']}: no signed readings: {missing['why']}", 0)
 
 
 def _print_head(found: dict[str, Any]) -> None:
@@ -233,6 +239,35 @@ def receipt(
         print_json({"session": session_id, "width": width, "lines": text.splitlines()})
     else:
         click.echo(text)
+
+
+@command.command("ocmf")
+@click.argument("session_id", type=SessionId())
+@click.option("--xml", is_flag=True, help="As the file that the transparency software opens.")
+@state_option
+@json_option
+def ocmf(session_id: str, xml: bool, state: Path, as_json: bool) -> None:
+    """The signed readings of one session, byte for byte, one on each line. `voltill ocmf verify -` takes
+    them; with --xml the public key is beside them."""
+    from agent.station import queries
+    from agent.trust.ocmf.container import Value, write
+
+    found: dict[str, Any] | None = from_ledger(
+        state, "session", lambda ledger: queries.session_show(ledger, session_id), id=session_id
+    )
+    if found is None:
+        raise fail(f"STA-012: no session {session_id} in {state}; see `voltill sessions list`")
+    values = found["signed_values"]
+    if not values:
+        missing = found["signed_values_missing"]
+        why = f"{missing['id']}: {missing['why']}" if missing else "it has no record with readings"
+        raise fail(f"STA-061: session {session_id} has no signed readings; {why}")
+    if as_json:
+        print_json(values)
+    elif xml:
+        click.echo(write([Value(value["text"], value["public_key"]) for value in values]))
+    else:
+        click.echo("\n".join(value["text"] for value in values))
 
 
 @command.command("close")

@@ -3,7 +3,7 @@ control socket) and the command line while the service is stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from agent.session.summary import summary
 from agent.station import left_open, receivables
 from agent.station.day_end import TASK, day_json
 from agent.station.keeper import event_of, hold_of, readable, refold
+from agent.trust import jws
 from agent.trust.chain import iso_utc
 from agent.values import Stamp
 
@@ -76,6 +77,7 @@ def session_show(ledger: Ledger, session_id: str) -> dict[str, object] | None:
     if row is None:
         return None
     session, rows, whole = as_stored(ledger, row)
+    records = ledger.record_of(session_id)
     return summary(session) | {
         "state": row.state,
         "readable": whole,
@@ -92,9 +94,17 @@ def session_show(ledger: Ledger, session_id: str) -> dict[str, object] | None:
         "idle_ms": session.idle_ms,
         "price": dict(session.price),
         "events": [event_json(row) for row in rows],
-        "records": [
-            {"seq": r.seq, "type": r.type, "hash": r.hash} for r in ledger.record_of(session_id)
-        ],
+        "records": [{"seq": r.seq, "type": r.type, "hash": r.hash} for r in records],
+        **signed_values([r.jws for r in records if r.type == "session"]),
+    }
+
+
+def signed_values(texts: Sequence[str]) -> dict[str, object]:
+    """What the last of these session records carries of signed readings, or why it has none."""
+    body = jws.parse(texts[-1], jws.RECORD_TYP).unchecked_body() if texts else {}
+    return {
+        "signed_values": body.get("signed_values", []),
+        "signed_values_missing": body.get("signed_values_missing"),
     }
 
 

@@ -62,9 +62,7 @@ class SignedReadings:
         number = max(pages.get(kid, 0), pages.get("", 0)) + 1
         try:
             value = ocmf.make(self._content(session, number), key).json()
-            if (place := card_like.find(value)) is not None:
-                # Nobody would sign the record around it: see agent.trust.chain.seal.
-                raise ocmf.CannotMake(f"{place} looks like a card number; it is not signed")
+            _no_card(value["text"])
         except FAULTS as error:
             return Values(missing={"id": CODE, "why": _words(error)})
         return Values((value,), None, UsedPage(kid, number))
@@ -88,7 +86,8 @@ class SignedReadings:
             marks = (ocmf.Mark("B", 0, now), ocmf.Mark("E", TRIAL_WH, now))
             customer = ocmf.Customer.by_card(TRIAL_NUMBER)
             try:
-                payload(self._record(1, serial, "", customer, marks, tariff_text(tariff), evse))
+                content = self._record(1, serial, "", customer, marks, tariff_text(tariff), evse)
+                _no_card(payload(content).decode("ascii"))
             except FAULTS as error:
                 self._log(
                     "readings_cannot_be_signed",
@@ -141,6 +140,12 @@ def customer_of(s: Session) -> ocmf.Customer:
         return NOBODY
     names = (s.hold.get(name) for name in ("terminal_id", "receipt", "trace"))
     return ocmf.Customer.by_card("-".join(str(name) for name in names if name is not None))
+
+
+def _no_card(text: str) -> None:
+    """Nobody would sign the record around it (agent.trust.chain.seal), nor could the session end."""
+    if card_like.in_text(text):
+        raise ocmf.CannotMake("a number in it, maybe the meter's serial, looks like a card number")
 
 
 def _reason(stop_reason: str) -> str:

@@ -83,4 +83,13 @@ def plan(
             body=body,
         )
 
-    return Plan(STATION, reason, set_aside, KeySet([KEY.public]), judge, sealed, lambda: chain)  # type: ignore[arg-type]
+    return Plan(
+        station=STATION,
+        reason=reason,
+        set_aside=set_aside,
+        keys=KeySet([KEY.public]),
+        judge=judge,
+        seal=sealed,  # type: ignore[arg-type]
+        new_chain=lambda: chain,
+        utc_ms=stamp(9_000).utc_ms,
+    )
