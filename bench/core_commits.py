@@ -16,7 +16,7 @@ from statistics import median
 
 import apsw
 
-from agent.ledger import EventRow, Ledger, RecordRow
+from agent.ledger import EventRow, Ledger, RecordRow, UsedPage
 from agent.ledger.schema import EVENTS_PER_SESSION
 from agent.trust import jws, plain
 from agent.trust.chain import seal
@@ -34,6 +34,8 @@ RECORD_BODY = {
     "tariff_id": "adhoc",
     "cost": {"note": "y" * 800},
     "cost_minor": 612,
+    # Begin and end in OCMF with their public key.
+    "signed_values": [{"text": "z" * 1100, "public_key": "0" * 182}],
 }
 
 
@@ -59,7 +61,9 @@ class Book:
             self._key, chain=head.chain, seq=head.seq + 1, prev=head.hash, type="session",
             station=STATION, stamp=stamp(head.seq), body=body,
         )  # fmt: skip
-        return RecordRow.of(sealed, name)
+        kid = self._key.public.kid
+        page = self.ledger.used_pages().get(kid, 0) + 1
+        return RecordRow.of(sealed, name, UsedPage(kid, page))
 
     def event(self, name: str, n: int, *, record: bool = False, last: bool = False) -> None:
         row = EventRow(

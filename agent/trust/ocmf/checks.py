@@ -14,42 +14,19 @@ from agent.trust.ocmf import obis
 from agent.trust.ocmf.exact import JSON
 from agent.trust.ocmf.findings import Finding, card_places, error, shown, warning
 from agent.trust.ocmf.record import Reading, Record, number
+from agent.trust.ocmf.terms import (
+    IDENTIFICATION_ERRORS,
+    IDENTIFICATION_FLAGS,
+    IDENTIFICATION_LEVELS,
+    IDENTIFICATION_TYPES,
+    MAX_FIRMWARE_CHARS,
+    MAX_FLAGS,
+    MAX_TARIFF_CHARS,
+    REASONS,
+    STATUS_TEXTS,
+)
 
 FORMAT_VERSIONS = ("0.1", "0.2", "0.3", "0.4", "0.5", "1.0", "1.1", "1.2", "1.3")
-IDENTIFICATION_LEVELS = ("NONE", "HEARSAY", "TRUSTED", "VERIFIED", "CERTIFIED", "SECURE")
-IDENTIFICATION_ERRORS = ("MISMATCH", "INVALID", "OUTDATED", "UNKNOWN")
-IDENTIFICATION_FLAGS = frozenset(
-    f"{way}_{how}"
-    for way, hows in {
-        "RFID": "NONE PLAIN RELATED PSK",
-        "OCPP": "NONE RS AUTH RS_TLS AUTH_TLS CACHE WHITELIST CERTIFIED",
-        "ISO15118": "NONE PNC",
-        "PLMN": "NONE RING SMS",
-    }.items()
-    for how in hows.split()
-)
-IDENTIFICATION_TYPES = frozenset({
-    "NONE", "DENIED", "UNDEFINED", "ISO14443", "ISO15693", "EMAID", "EVCCID", "EVCOID", "ISO7812",
-    "CARD_TXN_NR", "CENTRAL", "CENTRAL_1", "CENTRAL_2", "LOCAL", "LOCAL_1", "LOCAL_2", "PHONE_NUMBER",
-    "KEY_CODE",
-})  # fmt: skip
-MAX_FLAGS = 4
-MAX_TARIFF_CHARS = 250
-MAX_FIRMWARE_CHARS = 25
-REASONS = frozenset("BCXELRAPST")
-STATUS_TEXTS = {
-    "N": "the meter is not present",
-    "T": "the meter did not answer in time",
-    "D": "the meter was disconnected from the signing component",
-    "R": "the meter was removed",
-    "M": "the meter was manipulated",
-    "X": "the meter was exchanged",
-    "I": "the meter is not compatible",
-    "O": "the value is out of range",
-    "S": "a substitute value, not the register at this moment",
-    "E": "the meter has another error",
-    "F": "the register could not be read",
-}
 TIME_TEXTS = {
     "U": "the clock is unknown or was never set (U): energy may be billed, time may not",
     "I": "the clock is informative only (I): energy may be billed, time may not",

@@ -15,11 +15,9 @@ from decimal import Decimal
 from typing import Protocol
 
 from agent.trust.keys import SCALAR_BYTES, PublicKey, der_signature
-from agent.trust.ocmf import checks, exact, obis
+from agent.trust.ocmf import exact, obis, terms
 from agent.trust.ocmf.exact import JSON
 from agent.trust.ocmf.findings import card_places
-from agent.trust.ocmf.record import END_REASONS
-from agent.trust.ocmf.signature import DEFAULT_ALGORITHM
 from agent.values import Quality, ReadingState, Stamp
 
 FORMAT_VERSION = "1.3"  # the transparency software up to 1.4.1 refuses 1.4
@@ -175,7 +173,7 @@ def make(content: Content, signer: RecordSigner) -> SignedValue:
     raw = signer.sign(signed)
     if len(raw) != 2 * SCALAR_BYTES or not signer.public.verify(raw, signed):
         raise CannotMake("the key gave a signature that does not fit its public key")
-    section = exact.dumps({"SA": DEFAULT_ALGORITHM, "SD": der_signature(raw).hex().upper()})
+    section = exact.dumps({"SA": terms.DEFAULT_ALGORITHM, "SD": der_signature(raw).hex().upper()})
     text = f"OCMF|{signed.decode('ascii')}|{section}"
     return SignedValue(text, signer.public.spki.hex().upper(), "station")
 
@@ -198,8 +196,8 @@ def payload(content: Content) -> bytes:
         "IF": list(content.customer.flags),
         "IT": content.customer.kind,
         "ID": _text("ID", content.customer.id, MAX_ID_CHARS),
-        "TT": _text("TT", content.tariff_text, checks.MAX_TARIFF_CHARS),
-        "CF": _text("CF", content.place.controller_firmware, checks.MAX_FIRMWARE_CHARS),
+        "TT": _text("TT", content.tariff_text, terms.MAX_TARIFF_CHARS),
+        "CF": _text("CF", content.place.controller_firmware, terms.MAX_FIRMWARE_CHARS),
         "LC": _cable(content.place.cable),
         "CT": content.place.kind if content.place.id else None,
         "CI": _text("CI", content.place.id),
@@ -240,15 +238,15 @@ def _check(content: Content) -> None:
     if content.page < 1:
         raise CannotMake(f"page {content.page}; pages count from 1")
     customer = content.customer
-    if customer.kind not in checks.IDENTIFICATION_TYPES or customer.kind == "ISO7812":
+    if customer.kind not in terms.IDENTIFICATION_TYPES or customer.kind == "ISO7812":
         raise CannotMake(f"IT {customer.kind!r} is none, or asks for a card number")
     if bool(customer.id) == (customer.kind == "NONE"):
         raise CannotMake("ID and IT must both be there, or neither (NONE)")
-    if customer.level not in checks.IDENTIFICATION_LEVELS + checks.IDENTIFICATION_ERRORS:
+    if customer.level not in terms.IDENTIFICATION_LEVELS + terms.IDENTIFICATION_ERRORS:
         raise CannotMake(f"IL {customer.level!r} is no level of the format")
     flags = customer.flags
-    if len(flags) > checks.MAX_FLAGS or not checks.IDENTIFICATION_FLAGS.issuperset(flags):
-        raise CannotMake(f"IF {flags!r}: expected at most {checks.MAX_FLAGS} of the format's flags")
+    if len(flags) > terms.MAX_FLAGS or not terms.IDENTIFICATION_FLAGS.issuperset(flags):
+        raise CannotMake(f"IF {flags!r}: expected at most {terms.MAX_FLAGS} of the format's flags")
     if content.place.kind not in ("EVSEID", "CBIDC"):
         raise CannotMake(f"CT {content.place.kind!r}; expected EVSEID or CBIDC")
     if content.current not in ("", "AC", "DC"):
@@ -263,9 +261,9 @@ def _check_marks(marks: Sequence[Mark]) -> None:
     if not 1 <= len(marks) <= MAX_MARKS:
         raise CannotMake(f"{len(marks)} readings; expected 1 to {MAX_MARKS}")
     reasons = [mark.reason for mark in marks]
-    if not checks.REASONS.issuperset(reasons):
+    if not terms.REASONS.issuperset(reasons):
         raise CannotMake(f"TX {reasons!r} holds a reason that the format does not know")
-    if "B" in reasons[1:] or any(reason in END_REASONS for reason in reasons[:-1]):
+    if "B" in reasons[1:] or any(reason in terms.END_REASONS for reason in reasons[:-1]):
         raise CannotMake("a record begins at most once, first, and ends at most once, last")
     before = 0
     for mark in marks:
@@ -274,7 +272,7 @@ def _check_marks(marks: Sequence[Mark]) -> None:
         if not before <= mark.energy_wh <= MAX_ENERGY_WH:
             raise CannotMake(f"RV: {mark.energy_wh} Wh after {before} Wh")
         before = mark.energy_wh
-        if mark.status != "G" and mark.status not in checks.STATUS_TEXTS:
+        if mark.status != "G" and mark.status not in terms.STATUS_TEXTS:
             raise CannotMake(f"ST {mark.status!r} is no status of the format")
         if mark.error_flags not in ("", "E", "t", "Et"):
             raise CannotMake(f"EF {mark.error_flags!r}; expected E, t or both")

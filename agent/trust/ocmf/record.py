@@ -13,12 +13,12 @@ from decimal import Decimal
 
 from agent.trust.ocmf import exact
 from agent.trust.ocmf.exact import JSON, OcmfRefused
+from agent.trust.ocmf.terms import END_REASONS
 
 HEADER = "OCMF"
 # The longest seen in the field, with a certificate inside, has 3 KiB; 100 readings have 12 KiB.
 MAX_TEXT_CHARS = 64 * 1024
 MAX_READINGS = 1000
-END_REASONS = frozenset("ELRAP")
 
 _HEX_CODED = re.compile(r"4f434d46(?:20)*7c(?:[0-9a-f]{2})+", re.IGNORECASE)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")

@@ -32,10 +32,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from agent.trust.ocmf.exact import JSON, OcmfRefused
 from agent.trust.ocmf.record import Record, parse
+from agent.trust.ocmf.terms import DEFAULT_ALGORITHM
 
 Outcome: TypeAlias = Literal["valid", "invalid", "undecodable", "no_key"]
 
-DEFAULT_ALGORITHM = "ECDSA-secp256r1-SHA256"
 _ALGORITHM = re.compile(r"ECDSA-([A-Za-z0-9]+)-SHA-?256", re.IGNORECASE)
 # The format's table writes brainpool256r1 and brainpool384r1; meters write the curves' own names.
 _CURVES = {
