@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from agent.session.ask import ref_key
 from agent.session.events import Event
-from agent.session.measured import LAST_DURABLE, last_durable
+from agent.session.measured import LAST_DURABLE, last_durable, told_by_meter
 from agent.session.raises import after_restart
 from agent.session.session import Json, Session, accounted
 from agent.session.states import S
@@ -245,7 +245,7 @@ def began(s: Session, e: Event) -> Session:
     wh = e.integer("energy_wh")
     serial = e.data.get("serial")
     return replace(
-        s,
+        told_by_meter(s, e),
         begin_wh=wh,
         began_at=e.stamp,
         last_wh=wh,
@@ -296,7 +296,7 @@ def stop_after_restart(s: Session, e: Event) -> Session:
 def ended(s: Session, e: Event) -> Session:
     by_last = e.text("quality") == LAST_DURABLE
     return replace(
-        s,
+        told_by_meter(s, e),
         end_wh=e.integer("energy_wh"),
         ended_at=e.stamp,
         end_read_at=last_durable(s).at if by_last else e.stamp,

@@ -28,14 +28,19 @@ class E(StrEnum):
     HOLD_ABSENT = "hold_absent"  # why
     CONNECTION_TIMEOUT = "connection_timeout"
     CANCELLED = "cancelled"  # why
-    BEGAN = "began"  # energy_wh, serial, model
+    # text that a signing meter's transaction begins with, before it does; found?: what an earlier session
+    # left in the meter
+    SIGNING = "signing"
+    BEGAN = "began"  # energy_wh, serial, model, meter_trouble? (id, why: the meter cannot sign)
     BEGIN_FAILED = "begin_failed"  # why
     ENERGY_FLOWS = "energy_flows"
     SUSPENDED = "suspended"
     PROGRESS = "progress"  # energy_wh, power_w
     STOP = "stop"  # reason, and for the limit the computed margin
     STOPPED = "stopped"  # proof
-    ENDED = "ended"  # energy_wh, quality, cost_minor, price, bill
+    # energy_wh, quality, cost_minor, price, bill, meter_values? (text, public_key: what the meter signed) or
+    # meter_trouble?
+    ENDED = "ended"
     RECORDED = "recorded"  # seq
     EVIDENCE = "evidence"  # amount_minor?, result, details: stored before it is answered
     SETTLED = "settled"  # completion of a capture or release

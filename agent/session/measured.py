@@ -25,6 +25,17 @@ class Durable(NamedTuple):
     at: Stamp | None
 
 
+def signing(s: Session, e: Event) -> Session:
+    """Told again for what was found in the meter: the text stays."""
+    return replace(s, signing_text=s.signing_text or e.text("text"))
+
+
+def told_by_meter(s: Session, e: Event) -> Session:
+    """What a signing meter adds to begin and end."""
+    trouble = e.mapping("meter_trouble") or s.meter_trouble
+    return replace(s, meter_values=e.mapping("meter_values"), meter_trouble=trouble)
+
+
 def stopped(s: Session, e: Event) -> Session:
     return replace(s, stop_proof=e.text("proof"))
 

@@ -34,9 +34,11 @@ def session_record(
     s: Session,
     signed_values: Sequence[Mapping[str, str]] = (),
     missing: Mapping[str, str] | None = None,
+    meter_signing: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """Energy, time and price of a session whose end reading is confirmed, before any money moves.
-    `signed_values`: begin and end as OCMF; `missing`: why there are none."""
+    `signed_values`: begin and end as OCMF; `missing`: why there are none; `meter_signing`: what is amiss with
+    a meter that signs."""
     return _common(s) | {
         "tariff_id": s.tariff_id,
         "energy_wh": s.energy_wh,
@@ -51,6 +53,7 @@ def session_record(
         },
         "signed_values": [dict(value) for value in signed_values],
         "signed_values_missing": None if missing is None else dict(missing),
+        "meter_signing": None if meter_signing is None else dict(meter_signing),
         "charging_s": s.charging_ms // 1000,
         "charging_ms": s.charging_ms,
         "idle_ms": s.idle_ms,

@@ -56,6 +56,13 @@ class Session:
     # energy and time
     meter_serial: str | None = None
     meter_model: str = ""
+    signing_text: str = (
+        ""  # what a signing meter's transaction begins with; empty where it does not sign
+    )
+    meter_values: Json = field(
+        default_factory=dict
+    )  # its own signed bytes, as text, and its public key
+    meter_trouble: Json = field(default_factory=dict)  # id and why: it could not sign
     begin_wh: int | None = None
     began_at: Stamp | None = None
     last_wh: int | None = None

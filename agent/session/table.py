@@ -87,6 +87,7 @@ HOLD: tuple[Row, ...] = (
 )
 
 ENERGY: tuple[Row, ...] = (
+    *_stay(E.SIGNING, (S.BEGINNING,), measured.signing),
     Row(E.BEGAN, S.BEGINNING, S.STARTING, acts.began, acts.is_unwished),
     Row(E.BEGIN_FAILED, S.BEGINNING, S.RELEASING, acts.cancelled),
     Row(E.UNPLUGGED, S.BEGINNING, S.RELEASING, acts.cancelled),

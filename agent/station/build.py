@@ -56,14 +56,16 @@ class Parts:
     uplink: Uplink | None
 
 
+def zone_of(settings: Settings) -> ZoneInfo:
+    return ZoneInfo(settings.station.time_zone)
+
+
 def signed_readings(settings: Settings, context: Context) -> SignedReadings:
     """Tried once: whoever reads the log knows at the start what records will lack."""
     from importlib.metadata import version
 
     at = settings.station
-    made = SignedReadings(
-        at.id, ZoneInfo(at.time_zone), version("voltill"), context.tariffs, context.log
-    )
+    made = SignedReadings(at.id, context.zone, version("voltill"), context.tariffs, context.log)
     serials = {point.id: point.meter.serial or TRIAL_SERIAL for point in settings.evses}
     made.look(serials, context.tariff, context.clock.stamp())
     return made
@@ -196,7 +198,7 @@ def _desk(
 def _day_rules(terminal: TerminalPoint, settings: Settings) -> DayRules:
     day, reboot = terminal.end_of_day, terminal.reboot
     return DayRules(
-        zone=ZoneInfo(settings.station.time_zone),
+        zone=zone_of(settings),
         drain_ms=day.drain_min * MINUTE_MS,
         end_at=day.at,
         reboot_at=None if reboot is None else reboot.at,

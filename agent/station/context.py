@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 
 from agent.station.clock import Clock
 from agent.station.keeper import Keeper, Log
@@ -18,6 +19,7 @@ class Context:
     progress: Progress
     tariffs: Tariffs
     log: Log
+    zone: tzinfo = UTC  # of the station
 
     @property
     def tariff(self) -> Tariff:

@@ -7,6 +7,7 @@ from agent.session.limits import cost_reason
 from agent.session.measured import LAST_DURABLE, last_durable, pays_until_wh
 from agent.station.context import Context
 from agent.station.limit import Limit
+from agent.station.meter_signing import MeterSigning
 from agent.station.register import METER_STEP_WH, Register
 from agent.tariff import Price, Tariff, Usage, session_price
 
@@ -15,10 +16,16 @@ END_TRIES = 4  # reads of one try for the end reading; tried until the meter cou
 
 class MeterEnds:
     def __init__(
-        self, evse_id: str, register: Register, limit: Limit, meter_lost_ms: int, context: Context
+        self,
+        evse_id: str,
+        register: Register,
+        limit: Limit,
+        meter_lost_ms: int,
+        signing: MeterSigning,
+        context: Context,
     ) -> None:
         self._id, self._register, self._limit = evse_id, register, limit
-        self._meter_lost_ms = meter_lost_ms
+        self._meter_lost_ms, self._signing = meter_lost_ms, signing
         self._keeper, self._clock, self._log = context.keeper, context.clock, context.log
         self._tariffs = context.tariffs
 
@@ -45,6 +52,7 @@ class MeterEnds:
             "energy_wh": reading.energy_import_wh,
             "serial": reading.serial,
             "model": self._register.model,
+            **await self._signing.begin(session),
         }
         await self._keeper.tell(session_id, E.BEGAN, data)
 
@@ -59,7 +67,7 @@ class MeterEnds:
                 return
             if reading is not None and self._register.fits(session, reading):
                 wh = reading.energy_import_wh or 0
-                await self._keeper.tell(session_id, E.ENDED, self._ended(session, wh))
+                await self._tell_end(session, self._ended(session, wh))
                 return
             if reading is not None or self._clock.boot_ms() >= deadline_ms:
                 seen = self._register.reading
@@ -73,10 +81,16 @@ class MeterEnds:
                     expected=f"{session.last_wh} Wh or what the connector can deliver since",
                     effect="the last durable reading is billed",
                 )
-                await self._keeper.tell(
-                    session_id, E.ENDED, ended_by_last(session, self._tariffs.of(session))
-                )
+                data = ended_by_last(session, self._tariffs.of(session))
+                data |= self._signing.not_asked(session)
+                await self._keeper.tell(session_id, E.ENDED, data)
                 return
+
+    async def _tell_end(self, session: Session, data: dict[str, object]) -> None:
+        """What the meter has signed is durable with the end, and acknowledged after it."""
+        signed = await self._signing.end(session)
+        await self._keeper.tell(session.id, E.ENDED, data | signed)
+        await self._signing.acknowledge()
 
     def _ended(self, session: Session, wh: int) -> dict[str, object]:
         """By the register, unless it counts what was drawn behind the back of a driver who had left."""

@@ -107,7 +107,8 @@ class Recorder:
             made = Values()
             if effect is Effect.RECORD_SESSION:
                 made = self._readings.of(session, pages, key)
-                kind, body = "session", session_record(session, made.values, made.missing)
+                kind = "session"
+                body = session_record(session, made.values, made.missing, made.meter)
             else:
                 kind, body = "settlement", settlement_record(session)
             sealed = seal(

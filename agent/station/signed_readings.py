@@ -6,7 +6,7 @@ the money goes on."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 
 from agent.ledger import UsedPage
@@ -46,6 +46,7 @@ class Values:
     values: tuple[dict[str, str], ...] = ()
     missing: dict[str, str] | None = None
     page: UsedPage | None = None
+    meter: dict[str, str] | None = None  # what is amiss with the signature of a meter that signs
 
 
 class SignedReadings:
@@ -56,8 +57,23 @@ class SignedReadings:
         self._zone, self._tariffs, self._log = zone, tariffs, log
 
     def of(self, session: Session, pages: Mapping[str, int], key: Signer) -> Values:
-        """Off the event loop. Raises KeyRefused and nothing else: without the key there is no record, either.
-        `pages`: the last page of each key, that of "" for all."""
+        """The meter's own, where it signs, else ours. Off the event loop. `pages`: the last page of each key,
+        that of "" for all. Raises KeyRefused and nothing else: without the key there is no record, either."""
+        if session.meter_values:
+            # Imported late: most meters do not sign, and a board has little memory.
+            from agent.station.meter_values import meter_values, trouble_in
+
+            values = meter_values(session)
+            try:
+                return Values(values, meter=trouble_in(session, values))
+            except FAULTS as error:
+                return Values(values, meter={"id": CODE, "why": _words(error)})
+        amiss = {name: str(text) for name, text in session.meter_trouble.items()} or None
+        if session.signing_text and amiss is None:
+            amiss = {"id": "MTR-036", "why": "the meter was not asked for what it signed"}
+        return replace(self._own(session, pages, key), meter=amiss)
+
+    def _own(self, session: Session, pages: Mapping[str, int], key: Signer) -> Values:
         kid = key.public.kid
         number = max(pages.get(kid, 0), pages.get("", 0)) + 1
         try:
@@ -69,6 +85,15 @@ class SignedReadings:
 
     def tell(self, session: Session, made: Values) -> None:
         """A record without them is told, once it is stored."""
+        if made.meter is not None and session.meter_values:
+            self._log(
+                "meter_values_amiss",
+                level="error",
+                session=session.id,
+                evse=session.evse,
+                **made.meter,
+                effect="its record says so; it is billed by the register as ever",
+            )
         if made.missing is not None:
             self._log(
                 "readings_not_signed",

@@ -109,7 +109,8 @@ class Station:
         loop = asyncio.get_running_loop()
         self.progress = Progress(lambda: round(loop.time() * 1000))
         self.tariffs = Tariffs(self.tariff)
-        self.context = Context(self.clock, self.keeper, self.progress, self.tariffs, self.log)
+        zone = build.zone_of(self.settings)
+        self.context = Context(self.clock, self.keeper, self.progress, self.tariffs, self.log, zone)
         self.parts = build.parts(
             self.settings, self.paths.card_key, self.context, self.ledger, self._idle_poll_s
         )

@@ -51,6 +51,7 @@ DATA: dict[E, dict[str, Any]] = {
     E.HOLD_ABSENT: {"why": "not listed"},
     E.CONNECTION_TIMEOUT: {"why": "no car"},
     E.CANCELLED: {"why": "driver"},
+    E.SIGNING: {"text": '{"ID":"52523535-7-107"}'},
     E.BEGAN: {"energy_wh": 104_211, "serial": "S1", "model": "sdm630"},
     E.BEGIN_FAILED: {"why": "meter silent"},
     E.ENERGY_FLOWS: {},

@@ -309,6 +309,11 @@ def _readings(content: Content) -> list[JSON]:
     return out
 
 
+def clock_text(now: Stamp, zone: tzinfo) -> str:
+    """2026-08-21T12:00:00,123+0200 S: a time of day with the state of the clock. Raises CannotMake."""
+    return f"{time_text(now.utc_ms, zone)} {_CLOCK[now.quality]}"
+
+
 def time_text(utc_ms: int, zone: tzinfo) -> str:
     """2026-08-21T12:00:00,123+0200"""
     if not 0 <= utc_ms < _LAST_MS:

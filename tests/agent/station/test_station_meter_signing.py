@@ -1,0 +1,239 @@
+"""Signing meters in a session: the meter's own bytes in the record, whatever dies in between, and never in
+the way of the money."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.signing_rig import MODELS
+from support.signing_station import SigningStation
+from support.station_world import CARD, OTHER_CARD, World, one_end_each
+from support.virtual_loop import Killed
+
+from agent.session import S
+from agent.trust import ocmf
+from agent.trust.ocmf import Expected, against
+from hil.meter.signing_common import SigningUnit
+
+Make = Callable[..., World]
+
+
+@pytest.fixture(params=MODELS)
+def station(
+    request: pytest.FixtureRequest, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> SigningStation:
+    return SigningStation(make, monkeypatch, request.param)
+
+
+def begin(s: SigningStation) -> World:
+    s.world.start()
+    s.world.run(20)
+    return s.world
+
+
+def charge(w: World, card: bytes = CARD, seconds: float = 120.0) -> None:
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(card)
+    w.until_state(S.CHARGING, within_s=240)
+    w.run(seconds)
+
+
+def pay(w: World, card: bytes = CARD) -> None:
+    charge(w, card)
+    w.terminal.tap(card)
+    w.until_state(S.CLOSED, within_s=300)
+    w.plant.unplug()
+    w.run(15)
+
+
+def restart(w: World) -> None:
+    w.passes(3)
+    w.start()
+
+
+def bodies(w: World) -> list[dict[str, Any]]:
+    return [body for body in w.payloads() if body["type"] == "session"]
+
+
+def genuine(body: dict[str, Any], w: World) -> None:
+    """The meter's own, of this payment and this energy."""
+    assert body["meter_signing"] is None and body["signed_values_missing"] is None
+    assert {value["signed_by"] for value in body["signed_values"]} == {"meter"}
+    for value in body["signed_values"]:
+        assert ocmf.verify(value["text"], value["public_key"]).valid
+    records = [ocmf.parse(value["text"]) for value in body["signed_values"]]
+    hold = next(s for s in w.sessions() if s.id == body["session_id"]).hold
+    number = f"{hold['terminal_id']}-{hold['receipt']}-{hold['trace']}"
+    assert against(records, Expected(transaction_number=number)) == []
+
+
+def test_what_the_meter_signed_is_in_the_record_byte_for_byte(station: SigningStation) -> None:
+    w = begin(station)
+    pay(w)
+    pay(w, OTHER_CARD)
+    one_end_each(w)
+    first, second = bodies(w)
+    genuine(first, w)
+    genuine(second, w)
+    assert first["signed_values"] != second["signed_values"]
+    assert not w.logged("meter_not_signing") and not w.logged("meter_record_found")
+    names = w.event_names(first["session_id"])
+    assert names.index("signing") < names.index("began")
+
+
+@pytest.mark.parametrize(
+    "state", [S.BEGINNING, S.STARTING, S.CHARGING, S.ENDING, S.RECORDING, S.CAPTURING]
+)
+def test_killed_anywhere_the_meters_record_is_there_once(station: SigningStation, state: S) -> None:
+    """RECORDING: it is stored, and the meter was not told yet."""
+    w = begin(station)
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    if state not in (S.BEGINNING, S.STARTING, S.CHARGING):
+        w.until_state(S.CHARGING, within_s=240)
+        w.run(60)
+        w.terminal.tap(CARD)
+    w.until_killed_in(state)
+    restart(w)
+    w.run(20)
+    if w.session().state in (S.BEGINNING, S.STARTING, S.CHARGING):
+        w.until_state(S.CHARGING, within_s=300)
+        w.run(60)
+        w.terminal.tap(CARD)
+    w.until_state(S.CLOSED, within_s=600)
+    w.plant.unplug()
+    w.run(15)
+    pay(w, OTHER_CARD)
+    one_end_each(w)
+    for body in bodies(w):
+        genuine(body, w)
+    stray = w.logged("meter_record_found")
+    assert len(stray) == (state in (S.RECORDING, S.CAPTURING) and not acknowledged(w, station))
+    if stray:
+        found = [e.data.get("found") for e in events(w) if e.name == "signing"]
+        texts = "\n".join(value["text"] for value in bodies(w)[0]["signed_values"])
+        assert texts in found, "what is in the record already is stored once more, not lost"
+
+
+def acknowledged(w: World, station: SigningStation) -> bool:
+    """Before the agent died: the capture begins beside the acknowledgement."""
+    return not w.logged("meter_record_found")
+
+
+def events(w: World) -> list[Any]:
+    ledger = w.agent.ledger._ledger
+    return [row for s in w.sessions() for row in ledger.events(s.id)]
+
+
+# What a session writes into an EM580: clock, zone, identification, place, tariff, kind, begin, end, and the
+# acknowledgement.
+WRITES = 9
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_any_frame_that_writes_into_the_meter(
+    make: Make, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    station = SigningStation(make, monkeypatch, "carlogavazzi_em580")
+    w = begin(station)
+    for nth in range(1, WRITES + 1):
+        station.kill = (when, station.writes + nth)
+        w.plant.plug()
+        w.run(3)
+        w.terminal.tap((CARD, OTHER_CARD)[nth % 2])
+        through(w, lambda nth=nth: len(w.sessions()) == nth and w.state_is(S.CHARGING)())
+        through(w, lambda until=w.now_ms + 60_000: w.now_ms > until)
+        w.terminal.tap((CARD, OTHER_CARD)[nth % 2])
+        through(w, w.state_is(S.CLOSED))
+        w.plant.unplug()
+        through(w, lambda until=w.now_ms + 15_000: w.now_ms > until)
+        assert station.kill is None, f"nobody died {when} write {nth}"
+    one_end_each(w)
+    assert len(bodies(w)) == WRITES
+    for body in bodies(w):
+        genuine(body, w)
+
+
+def through(w: World, wanted: Callable[[], object]) -> None:
+    """Until it comes, over a death in between."""
+    try:
+        w.until(wanted, within_s=400)
+    except Killed:
+        w._bury()
+        restart(w)
+        w.until(wanted, within_s=400)
+
+
+# --- Trouble ------------------------------------------------------------------------------------------
+
+
+def unit(station: SigningStation) -> SigningUnit:
+    return station.site.unit
+
+
+def test_a_meter_that_cannot_sign_is_named_and_the_station_signs(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = SigningStation(make, monkeypatch, "iskra_wm3m4")
+    unit(station).faults.refuse, unit(station).faults.code = 99, 132
+    w = begin(station)
+    pay(w)
+    (body,) = bodies(w)
+    assert body["meter_signing"]["id"] == "MTR-033"
+    assert [value["signed_by"] for value in body["signed_values"]] == ["station"]
+    assert w.payloads()[-1]["captured_minor"] == body["cost_minor"] > 0
+    assert w.logged("meter_not_signing")[0]["id"] == "MTR-033"
+    unit(station).faults.refuse = 0
+    pay(w, OTHER_CARD)
+    genuine(bodies(w)[1], w)
+
+
+def test_a_meter_that_is_away_at_the_end_holds_no_capture_back(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record is stored with the next session."""
+    station = SigningStation(make, monkeypatch, "carlogavazzi_em580")
+    w = begin(station)
+    charge(w)
+    station.site.cut()
+    station.site.off_until_s = 1e12
+    w.until_state(S.CLOSED, within_s=900)
+    (body,) = bodies(w)
+    assert body["meter_signing"]["id"] == "STA-023"
+    assert body["meter"]["end_quality"] == "last_durable"
+    assert [value["signed_by"] for value in body["signed_values"]] == ["station"]
+    w.plant.unplug()
+    station.site.off_until_s = 0
+    w.run(60)
+    pay(w, OTHER_CARD)
+    genuine(bodies(w)[1], w)
+    (line,) = w.logged("meter_record_found")
+    assert line["id"] == "MTR-031"
+    found = [e.data["found"] for e in events(w) if e.name == "signing" and "found" in e.data]
+    assert len(found) == 1 and ocmf.verify(str(found[0]), station_key(body, w)).valid
+
+
+def station_key(_: dict[str, Any], w: World) -> str:
+    return str(bodies(w)[1]["signed_values"][0]["public_key"])
+
+
+def test_a_difference_between_signature_and_bill_is_named(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EM580 ends its transaction when it loses power: what flows afterwards is in no record of it."""
+    station = SigningStation(make, monkeypatch, "carlogavazzi_em580")
+    w = begin(station)
+    charge(w)
+    station.site.cut()
+    w.run(120)
+    w.terminal.tap(CARD)
+    w.until_state(S.CLOSED, within_s=600)
+    (body,) = bodies(w)
+    assert body["meter_signing"]["id"] == "STA-063"
+    assert {value["signed_by"] for value in body["signed_values"]} == {"meter"}
+    assert w.payloads()[-1]["captured_minor"] == body["cost_minor"] > 0
+    assert w.logged("meter_values_amiss")[0]["id"] == "STA-063"
