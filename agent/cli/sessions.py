@@ -109,10 +109,10 @@ def show(session_id: str, state: Path, as_json: bool) -> None:
     _print_events(found["events"])
     for record in found["records"]:
         click.echo(f"record {record['seq']} ({record['type']}) {record['hash'][:16]}...")
-    for value in found["signed_values"]:
-        click.echo(
-            f"readings signed by the {value['signed_by']}: voltill sessions ocmf {session_id}"
-        )
+    for who in dict.fromkeys(v["signed_by"] for v in found["signed_values"]):
+        click.echo(f"readings signed by the {who}: voltill sessions ocmf {session_id}")
+    if amiss := found["meter_signing"]:
+        echo(f"{amiss['id']}: signature of the meter: {amiss['why']}", 0)
     if missing := found["signed_values_missing"]:
         echo(f"{missing['id']}: no signed readings: {missing['why']}", 0)
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agent.ports import DeviceUnavailable, Meter, SigningMeter
-from agent.session import E, Session
+from agent.session import E, S, Session
 from agent.station.context import Context
 from agent.station.signed_readings import NOBODY, customer_of
 from agent.tariff.text import tariff_text
@@ -37,6 +37,7 @@ FINAL = ("MTR-034", NOTHING)
 USELESS = ("MTR-033", "MTR-037")
 OPEN, WAITING, WANTS_TEXT = "MTR-030", "MTR-031", "MTR-035"
 CARD_NUMBER = "STA-062"
+ENDED = "STA-018"
 
 Json = dict[str, object]
 
@@ -49,6 +50,8 @@ class MeterSigning:
         self._meter = meter if isinstance(meter, SigningMeter) else None
         self._context = context
         self._fetched = False
+        # A session that ended while its transaction began must not end that of the next one.
+        self._turn = asyncio.Lock()
 
     async def begin(self, session: Session) -> Json:
         """What the begin of the session carries of it."""
@@ -61,10 +64,13 @@ class MeterSigning:
                 return {}  # it has ended meanwhile, and takes no begin, either
 
         async def work() -> None:
-            meter.resume(self._timed(text))
-            await self._begun(meter, session.id, text)
+            async with self._turn:
+                self._wanted(session.id)
+                meter.resume(self._timed(text))
+                await self._begun(meter, session.id, text)
 
-        return self._told(session.id, await self._bounded(work, BEGIN_MOST_S))
+        trouble = await self._bounded(work, BEGIN_MOST_S)
+        return {} if trouble.get("id") == ENDED else self._told(session.id, trouble)
 
     async def end(self, session: Session) -> Json:
         """What the end of the session carries of it: the meter's own bytes."""
@@ -74,10 +80,11 @@ class MeterSigning:
         found: Json = {}
 
         async def work() -> None:
-            meter.resume(self._timed(text))
-            await self._again(meter.end)
-            data = await self._again(meter.fetch)
-            key = await self._again(meter.public_key)
+            async with self._turn:
+                meter.resume(self._timed(text))
+                await self._again(meter.end)
+                data = await self._again(meter.fetch)
+                key = await self._again(meter.public_key)
             if card_like.in_text(value := as_text(data)):
                 raise DeviceUnavailable(CARD_NUMBER, "the meter's record holds a card number")
             found.update({"text": value, "public_key": "" if key is None else key.hex()})
@@ -106,6 +113,7 @@ class MeterSigning:
 
     async def _begun(self, meter: SigningMeter, session_id: str, text: str) -> None:
         for _ in range(TRIES):
+            self._wanted(session_id)
             try:
                 await meter.begin(self._timed(text))
                 return
@@ -120,6 +128,12 @@ class MeterSigning:
                 elif not await self._clear(meter, session_id, text):
                     raise
         raise last
+
+    def _wanted(self, session_id: str) -> None:
+        """Raises DeviceUnavailable when the session has ended meanwhile: another may be next."""
+        session = self._context.keeper.sessions.get(session_id)
+        if session is None or session.state is not S.BEGINNING:
+            raise DeviceUnavailable(ENDED, "the session has ended meanwhile")
 
     async def _end_stray(self, meter: SigningMeter, session_id: str) -> None:
         """A session that died before it began may have left its transaction open. It gets no name of a
@@ -145,7 +159,7 @@ class MeterSigning:
         if card_like.in_text(found):
             found = "a record with a card number"
         if not (await self._store(session_id, {"text": text, "found": found})).taken:
-            raise DeviceUnavailable("STA-018", "the session has ended meanwhile")
+            raise DeviceUnavailable(ENDED, "the session has ended meanwhile")
         trouble: Json = {"id": WAITING, "why": "a record of an earlier session was in the meter"}
         self._log("meter_record_found", trouble, "it is kept with this session", session_id)
         await meter.acknowledge()

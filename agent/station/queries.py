@@ -105,6 +105,7 @@ def signed_values(texts: Sequence[str]) -> dict[str, object]:
     return {
         "signed_values": body.get("signed_values", []),
         "signed_values_missing": body.get("signed_values_missing"),
+        "meter_signing": body.get("meter_signing"),
     }
 
 

@@ -168,3 +168,30 @@ def test_every_lie_is_found(lie: Callable[[Body], None], code: str) -> None:
     told = json.loads(json.dumps(body(1)))
     lie(told)
     assert code in codes(told)
+
+
+# --- Of a meter that signs --------------------------------------------------------------------------
+
+
+def metered(**changes: Any) -> Body:
+    """Two records of a meter's own key, as one that signs begin and end apart hands them out."""
+    marks = (ocmf.Mark("B", 104_211, BEGIN), ocmf.Mark("E", 116_711, END))
+    values = [value(n, key=STRANGER, marks=(mark,)).json() for n, mark in enumerate(marks, 7)]
+    signed = [each | {"signed_by": "meter"} for each in values]
+    return body(1) | {"signed_values": signed, "meter_signing": None} | changes
+
+
+def test_a_meters_own_records_are_accepted_and_take_no_page_of_ours() -> None:
+    in_hex = metered()
+    in_hex["signed_values"][0]["text"] = in_hex["signed_values"][0]["text"].encode().hex()
+    assert codes(body(1), metered(), in_hex, body(2)) == []
+
+
+def test_what_a_meter_signed_otherwise_is_found_unless_the_record_says_so() -> None:
+    other = metered(energy_wh=12_502)
+    assert codes(other) == ["signed_value_differs"]
+    named = {"id": "STA-063", "why": "the meter has signed 12500 Wh"}
+    assert codes(other | {"meter_signing": named}) == []
+    forged = metered()
+    forged["signed_values"][1]["text"] = forged["signed_values"][1]["text"].replace("116", "117")
+    assert codes(forged) == ["signed_value_forged"]

@@ -137,6 +137,31 @@ def test_the_session_record() -> None:
     }
 
 
+def test_the_session_record_carries_what_was_signed() -> None:
+    session = reach(S.RECORDING).session
+    value = {"format": "OCMF", "signed_by": "station", "text": "OCMF|{}|{}", "public_key": "30"}
+    amiss = {"id": "MTR-033", "why": "it could not"}
+    body = session_record(session, [value], None, amiss)
+    assert (body["signed_values"], body["signed_values_missing"]) == ([value], None)
+    assert body["meter_signing"] == amiss
+    none = session_record(session, (), {"id": "STA-060", "why": "MS"})
+    assert none["signed_values"] == [] and none["meter_signing"] is None
+    assert none["signed_values_missing"] == {"id": "STA-060", "why": "MS"}
+
+
+def test_what_a_signing_meter_says_is_kept_with_the_session() -> None:
+    story = reach(S.BEGINNING).tell(E.SIGNING, text="T")
+    story.tell(E.SIGNING, text="other", found="of before")
+    assert (story.session.state, story.session.signing_text) == (S.BEGINNING, "T")
+    trouble = {"id": "MTR-033", "why": "it could not"}
+    began = story.tell(E.BEGAN, meter_trouble=trouble)
+    assert began.session.meter_trouble == trouble
+    ended = began.all(E.ENERGY_FLOWS, E.STOP, E.STOPPED, E.ENDED)
+    assert ended.session.meter_trouble == trouble and ended.session.meter_values == {}
+    story = reach(S.ENDING).tell(E.ENDED, meter_values={"text": "OCMF|", "public_key": ""})
+    assert story.session.meter_values["text"] == "OCMF|"
+
+
 @pytest.mark.parametrize(
     ("hold", "details", "code"),
     [
