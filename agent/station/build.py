@@ -24,8 +24,10 @@ from agent.station.context import Context
 from agent.station.desk import Desk
 from agent.station.drivers import load
 from agent.station.keeper import Log
+from agent.station.recorder import Recorder
 from agent.station.screen import Screen
 from agent.station.signed_readings import TRIAL_SERIAL, SignedReadings
+from agent.station.signing import Signing
 from agent.station.taps import DeskRules
 from agent.station.top_up import TopUpRules
 from agent.uplink import Uplink, UplinkConfig, UplinkTiming
@@ -60,7 +62,13 @@ def zone_of(settings: Settings) -> ZoneInfo:
     return ZoneInfo(settings.station.time_zone)
 
 
-def signed_readings(settings: Settings, context: Context) -> SignedReadings:
+def recorder(
+    settings: Settings, context: Context, ledger: AsyncLedger, signing: Signing
+) -> Recorder:
+    return Recorder(ledger, context.keeper, signing, _signed_readings(settings, context))
+
+
+def _signed_readings(settings: Settings, context: Context) -> SignedReadings:
     """Tried once: whoever reads the log knows at the start what records will lack."""
     from importlib.metadata import version
 

@@ -19,7 +19,6 @@ from agent.station.limit import Limit, limit_reached
 from agent.station.live import Live
 from agent.station.live import live as live_now
 from agent.station.meter_ends import MeterEnds
-from agent.station.meter_signing import MeterSigning
 from agent.station.patience import nap
 from agent.station.register import READ_SLACK_MS, Health, Register
 from agent.station.release import Release
@@ -77,12 +76,7 @@ class ChargePoint:
         self._limit = Limit(context.tariffs, rules.max_power_w)
         self._top_up = TopUp(rules.top_up, self._limit)
         self._ends = MeterEnds(
-            evse_id,
-            self.register,
-            self._limit,
-            rules.meter_lost_ms,
-            MeterSigning(evse_id, meter, context),
-            context,
+            evse_id, meter, self.register, self._limit, rules.meter_lost_ms, context
         )
         self._stop: StopProof | None = None
         self._evse_ok_ms = now

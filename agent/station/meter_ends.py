@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.ports import Meter
 from agent.session import E, S, Session
 from agent.session.limits import cost_reason
 from agent.session.measured import LAST_DURABLE, last_durable, pays_until_wh
@@ -18,14 +19,15 @@ class MeterEnds:
     def __init__(
         self,
         evse_id: str,
+        meter: Meter,
         register: Register,
         limit: Limit,
         meter_lost_ms: int,
-        signing: MeterSigning,
         context: Context,
     ) -> None:
         self._id, self._register, self._limit = evse_id, register, limit
-        self._meter_lost_ms, self._signing = meter_lost_ms, signing
+        self._meter_lost_ms = meter_lost_ms
+        self._signing = MeterSigning(evse_id, meter, context)
         self._keeper, self._clock, self._log = context.keeper, context.clock, context.log
         self._tariffs = context.tariffs
 

@@ -29,7 +29,6 @@ from agent.station.ledger_care import LedgerCare, forget_card
 from agent.station.meter_ends import ended_by_last
 from agent.station.notify import Progress, notify, watchdog_interval_ms
 from agent.station.opening import Opening
-from agent.station.recorder import Recorder
 from agent.station.requests import Requests
 from agent.station.room import Room
 from agent.station.signing import Signing
@@ -114,8 +113,7 @@ class Station:
         self.parts = build.parts(
             self.settings, self.paths.card_key, self.context, self.ledger, self._idle_poll_s
         )
-        readings = build.signed_readings(self.settings, self.context)
-        self.recorder = Recorder(self.ledger, self.keeper, self.signing, readings)
+        self.recorder = build.recorder(self.settings, self.context, self.ledger, self.signing)
         self.recorder.stored = self._records_stored
         self.unmeasured = Unmeasured(self.parts.points, self.recorder, self.context)
         desks = self.parts.desks.values()
