@@ -55,6 +55,7 @@ MATRIX: dict[str, dict[str, str]] = {
         "restarted": "held",
     },
     "beginning": {
+        "signing": "beginning",
         "began": "starting",
         "begin_failed": "releasing",
         "unplugged": "releasing",
