@@ -185,7 +185,9 @@ class MeterSigning:
             async with asyncio.timeout(bound_s):
                 await work()
         except DeviceUnavailable as error:
-            return {"id": error.code, "why": str(error)}
+            # It may quote what somebody else has put into the meter; an event with a card number is refused.
+            quoted = card_like.in_text(str(error))
+            return {"id": error.code, "why": error.code if quoted else str(error)}
         except TimeoutError:
             return {"id": "MTR-032", "why": f"the meter has not signed within {bound_s:.0f} s"}
         return {}

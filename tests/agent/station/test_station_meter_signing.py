@@ -12,9 +12,11 @@ from support.signing_station import SigningStation
 from support.station_world import CARD, OTHER_CARD, World, one_end_each
 from support.virtual_loop import Killed
 
+from agent.ports import DeviceUnavailable
 from agent.session import S
 from agent.trust import ocmf
 from agent.trust.ocmf import Expected, against
+from drivers.meter.signing.meter import SigningModbusMeter
 from hil.meter.signing_common import SigningUnit
 
 Make = Callable[..., World]
@@ -256,3 +258,20 @@ def test_a_difference_between_signature_and_bill_is_named(
     assert {value["signed_by"] for value in body["signed_values"]} == {"meter"}
     assert w.payloads()[-1]["captured_minor"] == body["cost_minor"] > 0
     assert w.logged("meter_values_amiss")[0]["id"] == "STA-063"
+
+
+def test_a_card_number_that_the_meter_quotes_reaches_no_event(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = SigningStation(make, monkeypatch, "carlogavazzi_em580")
+
+    async def refuses(*_: object) -> None:
+        raise DeviceUnavailable("MTR-034", "a text with '4111111111111111' in it")
+
+    monkeypatch.setattr(SigningModbusMeter, "begin", refuses)
+    w = begin(station)
+    pay(w)
+    (body,) = bodies(w)
+    assert body["meter_signing"] == {"id": "MTR-034", "why": "MTR-034"}
+    assert "4111" not in str(w.log_lines)
+    one_end_each(w)
