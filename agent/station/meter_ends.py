@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from agent.ports import Meter
+from typing import TYPE_CHECKING
+
+from agent.ports import Meter, SigningMeter
 from agent.session import E, S, Session
 from agent.session.limits import cost_reason
 from agent.session.measured import LAST_DURABLE, last_durable, pays_until_wh
 from agent.station.context import Context
 from agent.station.limit import Limit
-from agent.station.meter_signing import MeterSigning
 from agent.station.register import METER_STEP_WH, Register
 from agent.tariff import Price, Tariff, Usage, session_price
+
+if TYPE_CHECKING:
+    from agent.station.meter_signing import MeterSigning
 
 END_TRIES = 4  # reads of one try for the end reading; tried until the meter counts as lost
 
@@ -27,7 +31,12 @@ class MeterEnds:
     ) -> None:
         self._id, self._register, self._limit = evse_id, register, limit
         self._meter_lost_ms = meter_lost_ms
-        self._signing = MeterSigning(evse_id, meter, context)
+        self._signing: MeterSigning | None = None
+        if isinstance(meter, SigningMeter):
+            # Imported late: most meters do not sign, and a board has little memory.
+            from agent.station.meter_signing import MeterSigning
+
+            self._signing = MeterSigning(evse_id, meter, context)
         self._keeper, self._clock, self._log = context.keeper, context.clock, context.log
         self._tariffs = context.tariffs
 
@@ -50,12 +59,13 @@ class MeterEnds:
             why = f"meter: {seen.why or seen.state or 'register moves'}"
             await self._keeper.tell(session_id, E.BEGIN_FAILED, {"why": why})
             return
-        data = {
+        data: dict[str, object] = {
             "energy_wh": reading.energy_import_wh,
             "serial": reading.serial,
             "model": self._register.model,
-            **await self._signing.begin(session),
         }
+        if self._signing is not None:
+            data |= await self._signing.begin(session)
         await self._keeper.tell(session_id, E.BEGAN, data)
 
     async def end(self, session_id: str) -> None:
@@ -84,15 +94,20 @@ class MeterEnds:
                     effect="the last durable reading is billed",
                 )
                 data = ended_by_last(session, self._tariffs.of(session))
-                data |= self._signing.not_asked(session)
+                if self._signing is not None:
+                    data |= self._signing.not_asked(session)
                 await self._keeper.tell(session_id, E.ENDED, data)
                 return
 
     async def _tell_end(self, session: Session, data: dict[str, object]) -> None:
         """What the meter has signed is durable with the end, and acknowledged after it."""
-        signed = await self._signing.end(session)
-        await self._keeper.tell(session.id, E.ENDED, data | signed)
-        await self._signing.acknowledge()
+        signing = self._signing
+        if signing is None:
+            await self._keeper.tell(session.id, E.ENDED, data)
+            return
+        data |= await signing.end(session)
+        await self._keeper.tell(session.id, E.ENDED, data)
+        await signing.acknowledge()
 
     def _ended(self, session: Session, wh: int) -> dict[str, object]:
         """By the register, unless it counts what was drawn behind the back of a driver who had left."""

@@ -13,7 +13,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agent.ports import DeviceUnavailable, Meter, SigningMeter
+from agent.ports import DeviceUnavailable, SigningMeter
 from agent.session import E, S, Session
 from agent.station.context import Context
 from agent.station.signed_readings import NOBODY, customer_of
@@ -43,12 +43,8 @@ Json = dict[str, object]
 
 
 class MeterSigning:
-    """Does nothing for a meter that does not sign."""
-
-    def __init__(self, evse_id: str, meter: Meter, context: Context) -> None:
-        self._id = evse_id
-        self._meter = meter if isinstance(meter, SigningMeter) else None
-        self._context = context
+    def __init__(self, evse_id: str, meter: SigningMeter, context: Context) -> None:
+        self._id, self._meter, self._context = evse_id, meter, context
         self._fetched = False
         # A session that ended while its transaction began must not end that of the next one.
         self._turn = asyncio.Lock()
@@ -56,8 +52,6 @@ class MeterSigning:
     async def begin(self, session: Session) -> Json:
         """What the begin of the session carries of it."""
         meter, text = self._meter, session.signing_text
-        if meter is None:
-            return {}
         if not text:
             text = self._text(session)
             if not (await self._store(session.id, {"text": text})).taken:
@@ -75,7 +69,7 @@ class MeterSigning:
     async def end(self, session: Session) -> Json:
         """What the end of the session carries of it: the meter's own bytes."""
         meter, text = self._meter, session.signing_text
-        if meter is None or not text or session.meter_trouble:
+        if not text or session.meter_trouble:
             return {}
         found: Json = {}
 
@@ -95,7 +89,7 @@ class MeterSigning:
 
     def not_asked(self, session: Session) -> Json:
         """The same where its end reading was not to be had, either."""
-        if self._meter is None or not session.signing_text or session.meter_trouble:
+        if not session.signing_text or session.meter_trouble:
             return {}
         why = "the meter gave no end reading that fits; what it has signed is kept with the next session"
         return self._told(session.id, {"id": "STA-023", "why": why})
@@ -103,7 +97,7 @@ class MeterSigning:
     async def acknowledge(self) -> None:
         """What was fetched is durable. One that does not arrive is done before the next begin."""
         meter, fetched, self._fetched = self._meter, self._fetched, False
-        if meter is None or not fetched:
+        if not fetched:
             return
         trouble = await self._bounded(meter.acknowledge, ACKNOWLEDGE_MOST_S)
         if trouble:
