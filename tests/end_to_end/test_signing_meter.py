@@ -28,7 +28,8 @@ from hil.rig import Rig
 __all__ = ["broker"]  # the fixture
 pytestmark = pytest.mark.timeout(180)
 
-MODEL, START_WH, FLOWN_WH = "carlogavazzi_em580", 104_211, 250
+# So little at once that no pause between two readings makes it a jump.
+MODEL, START_WH, FLOWN_WH = "carlogavazzi_em580", 104_211, 20
 LINE = "  rs485: {port: bus, baud: 9600, framing: 8N1}"
 
 
