@@ -17,12 +17,15 @@ import pytest
 
 SKIPS = Path(__file__).with_name("skips.txt")
 COUNTS_VARIABLE = "VOLTILL_TEST_COUNTS"
+# By this one processes that are started are measured, too.
+PROCESS_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 SEED_BITS = 32
 LONGEST_FIRST = ("end_to_end", "simulate")
-# Folders and modules whose volume is not measured.
+# Folders and modules whose volume is not measured, nor the processes they start.
 UNMEASURED = frozenset(
     {
-        *("simulate", "test_ledger_cuts", "test_bus_never_wrong", "test_bus_energy"),
+        *("simulate", "end_to_end", "hil", "house", "bench"),
+        *("test_ledger_cuts", "test_bus_never_wrong", "test_bus_energy"),
         *("test_signing_crashes", "test_signing_sequences", "test_properties"),
         *("test_zvt_card_data", "test_zvt_peer_simulator"),
     }
@@ -132,11 +135,14 @@ def _many_runs_unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
     nothing new."""
     many = request.path.parent.name in UNMEASURED or request.path.stem in UNMEASURED
     measuring = coverage.Coverage.current() if many else None
-    if measuring is not None:
-        measuring.stop()
-    yield
-    if measuring is not None:
-        measuring.start()
+    if measuring is None:
+        yield
+        return
+    measuring.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(PROCESS_VARIABLE, raising=False)
+        yield
+    measuring.start()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -359,7 +359,8 @@ class Desk:
         try:
             outcome = await self._till.do(session, effect)
         finally:
-            self.taps.served()
+            if effect is not Effect.RAISE:  # which no tap began: the next one may mean to stop
+                self.taps.served()
         if isinstance(outcome, Refused):
             self._look_at(outcome)
         if effect is Effect.AUTHORIZE and isinstance(outcome, Refused):
