@@ -20,6 +20,8 @@ from simulate.world import World
 # and of the connector, two commits.
 READ_MS = 3_000
 OBEYED_MS = 15_000
+# So long after a hold the card may still lie at the terminal.
+LASTS_MS = 5_000
 # Trouble that ended so shortly before an order may still delay it.
 BEFORE_MS = 5_000
 # How much longer than the truth an outage may look: the agent dies, and a moment later it is ready again.
@@ -58,9 +60,10 @@ def _by_card(world: World, session: dict[str, Any], story: Story) -> Iterator[tu
         just = [t.what for t in taps if ended - OBEYED_MS <= t.at_ms <= ended and t not in before]
         if card not in just and not _busy(world, ended, session["terminal"]):
             yield "stopped_by_another", f"{session['id']} of {card}, stopped by {just}"
+    lasts_until_ms = (story.at("held") or 0) + LASTS_MS
     for tap in taps:
         state = story.state_at(tap.at_ms)
-        if tap.what != card or tap in before or state not in CARD_ENDS:
+        if tap.what != card or tap.at_ms <= lasts_until_ms or state not in CARD_ENDS:
             continue
         if _shared(world, session, story, card) or _busy(world, tap.at_ms, session["terminal"]):
             continue
