@@ -83,14 +83,22 @@ def price_rows(display: Display, tariff: Tariff) -> list[str]:
     return rows + [row("start_fee", e.price) for e in tariff.fixed]
 
 
-def idle(display: Display, tariff: Tariff, hold: Money, *, plug_first: bool = False) -> Lines:
+def _where(display: Display, connector: str) -> list[tuple[int, str]]:
+    """Which of several connectors is meant; nothing where it need not or cannot be said."""
+    return [(_SHOULD, display.say("connector", name=connector))] if connector else []
+
+
+def idle(
+    display: Display, tariff: Tariff, hold: Money, *, plug_first: bool = False, connector: str = ""
+) -> Lines:
     """Waiting for a driver. The start stands below the prices, so that nobody can miss them, and the
-    hold is named before the tap that makes it."""
+    hold is named before the tap that makes it. `connector`: the one that a tap is for."""
     rows = [(_MUST, text) for text in price_rows(display, tariff)]
     if tariff.vat_percent:
         percent = numbers.percent(tariff.vat_percent, display.language)
         rows.append((_MAY, display.say("with_vat", percent=percent)))
     rows.append((_SHOULD, display.say("hold", amount=display.amount(hold))))
+    rows += _where(display, connector)
     rows.append((_MUST, display.say("plug_first" if plug_first else "tap_to_start")))
     return display.fit(rows)
 
@@ -99,8 +107,9 @@ def hold_notice(display: Display, hold: Money) -> Lines:
     return display.fit([(_MUST, display.say("hold_notice", amount=display.amount(hold)))])
 
 
-def authorising(display: Display, hold: Money) -> Lines:
+def authorising(display: Display, hold: Money, connector: str = "") -> Lines:
     rows = [
+        *_where(display, connector),
         (_MUST, display.say("please_wait")),
         (_MUST, display.say("keep_card")),
         (_SHOULD, display.say("hold", amount=display.amount(hold))),
@@ -108,16 +117,26 @@ def authorising(display: Display, hold: Money) -> Lines:
     return display.fit(rows)
 
 
-def approved(display: Display, seconds_left: int | None = None) -> Lines:
-    """The hold is done and the cable is not in yet."""
-    rows = [(_MUST, display.say("approved"))]
+def approved(
+    display: Display,
+    seconds_left: int | None = None,
+    *,
+    connector: str = "",
+    plug_again: bool = False,
+) -> Lines:
+    """The hold is done and the cable is not in yet. `plug_again`: a car stands there that was served before;
+    it may be this driver's."""
+    rows = [*_where(display, connector), (_MUST, display.say("approved"))]
+    if plug_again:
+        rows.append((_SHOULD, display.say("plug_again")))
     if seconds_left is not None:
         rows.append((_SHOULD, display.say("time_left", seconds=str(max(0, seconds_left)))))
     return display.fit(rows)
 
 
-def starting(display: Display) -> Lines:
-    return display.fit([(_MUST, display.say("starting")), (_MUST, display.say("please_wait"))])
+def starting(display: Display, connector: str = "") -> Lines:
+    rows = [(_MUST, display.say("starting")), (_MUST, display.say("please_wait"))]
+    return display.fit(_where(display, connector) + rows)
 
 
 def charging(
@@ -130,9 +149,11 @@ def charging(
     paused: bool = False,
     offline: bool = False,
     limit_near: bool = False,
+    connector: str = "",
 ) -> Lines:
     """`cost` is the same arithmetic as the final bill, so the last figure here is never too low."""
-    rows = [(_SHOULD, display.say("paused" if paused else "charging"))]
+    rows = [*_where(display, connector)]
+    rows.append((_SHOULD, display.say("paused" if paused else "charging")))
     rows.append((_MUST, display.say("energy", energy=display.energy(energy_wh))))
     rows.append((_MUST, display.say("duration", time=numbers.clock(duration_ms))))
     rows.append((_MUST, display.say("cost", amount=display.amount(cost))))
@@ -199,7 +220,8 @@ def payment_unclear(display: Display) -> Lines:
 
 def refused_tap(display: Display, why: str) -> Lines:
     """A tap that starts nothing. `why`: "busy" (another start is under way), "occupied" (no connector
-    free), "other_card" (a session of another card) or "holds_full" (the terminal keeps no further hold)."""
+    free), "other_card" (a session of another card), "holds_full" (the terminal keeps no further hold) or
+    "wait_check" (how another payment ended is being asked)."""
     return display.fit([(_MUST, display.say(why)), (_SHOULD, display.say("no_charge"))])
 
 

@@ -286,11 +286,11 @@ def stop(s: Session, e: Event) -> Session:
 
 def restarted_charging(s: Session, e: Event) -> Session:
     """The outage itself is not charged as time; its energy is, by the register."""
-    return after_restart(replace(s, clock_from=e.stamp))
+    return after_restart(replace(s, clock_from=e.stamp), e)
 
 
 def stop_after_restart(s: Session, e: Event) -> Session:
-    return after_restart(replace(s, clock_from=None, stop_reason=e.text("reason", "restart")))
+    return after_restart(replace(s, clock_from=None, stop_reason=e.text("reason", "restart")), e)
 
 
 def ended(s: Session, e: Event) -> Session:

@@ -173,12 +173,18 @@ def judge_hold(session: Session, answer: Answer) -> Judgement | None:
 def judge_raise(session: Session, answer: Answer) -> Judgement | None:
     """RAISE_FOUND or RAISE_ABSENT; None while it cannot be told.
 
-    The last result is the hold itself: nothing was booked after it. It is another one that fits: the
+    The last result is the hold itself, or one that was known when the raise was ordered: nothing was booked
+    after it. It is another one that fits: the
     hold was raised by what it says, or to it, as the terminal's make reports (`Answer.raise_reports`)."""
     if not session.hold or not same_terminal(session, answer) or _disputed(session, answer):
         return None
     last = answer.last
-    if last is None or last.result != 0 or not _same_card(last, session):
+    if last is None or last.result != 0:
+        return None
+    if last.key in session.raise_before:
+        why = "the last result is one of another session, made before it"
+        return Judgement(E.RAISE_ABSENT, {"why": why})
+    if not _same_card(last, session):
         return None
     if last.key in _refs(session):
         return Judgement(E.RAISE_ABSENT, {"why": "the last result is the one before it"})

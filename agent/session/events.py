@@ -49,7 +49,9 @@ class E(StrEnum):
     VANISHED = "vanished"  # why: not open, and nothing confirms how it ended
     RETRY_DUE = "retry_due"
     GAVE_UP = "gave_up"  # why: the schedule has ended
-    RAISE = "raise"  # add_minor, and the margin that made it necessary
+    # add_minor, the margin that made it necessary, and before?: [receipt, trace] of what our other sessions
+    # at the terminal had booked until then
+    RAISE = "raise"
     RAISE_APPROVED = "raise_approved"  # total_minor?, result
     RAISED = "raised"
     RAISE_FAILED = "raise_failed"  # why, reason, code, again

@@ -86,7 +86,13 @@ def lost_and_costs(s: Session, _: Event) -> bool:
 
 
 def ordered(s: Session, e: Event) -> Session:
-    return replace(s, raising=R.ORDERED, raise_minor=e.integer("add_minor"), raise_result={})
+    s = replace(s, raise_minor=e.integer("add_minor"), raise_result={}, raise_before=_before(e))
+    return replace(s, raising=R.ORDERED, raising_since=e.stamp)
+
+
+def _before(e: Event) -> tuple[tuple[int, int | None], ...]:
+    named = e.data.get("before")
+    return tuple((r, t) for r, t in named) if isinstance(named, list) else ()
 
 
 def approved(s: Session, e: Event) -> Session:
@@ -135,17 +141,17 @@ def absent(s: Session, _: Event) -> Session:
     return replace(s, raising="", raised_to_minor=None, raise_over=True)
 
 
-def doubted(s: Session, _: Event | None = None) -> Session:
-    return replace(s, raising=R.UNCLEAR)
+def doubted(s: Session, e: Event) -> Session:
+    return replace(s, raising=R.UNCLEAR, raising_since=e.stamp)
 
 
 def lost(s: Session, e: Event) -> Session:
     return replace(s, raising=R.LOST, why=e.text("why"))
 
 
-def after_restart(s: Session, _: Event | None = None) -> Session:
+def after_restart(s: Session, e: Event) -> Session:
     """The dialogue died with the process."""
-    return doubted(s) if s.raising in (R.ORDERED, R.APPROVED) else s
+    return doubted(s, e) if s.raising in (R.ORDERED, R.APPROVED) else s
 
 
 def record_with_unknown_hold(s: Session, e: Event) -> Session:

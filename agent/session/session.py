@@ -46,6 +46,10 @@ class Session:
     # raising it (raises.py)
     raising: str = ""
     raise_minor: int = 0  # what is being added
+    raise_before: tuple[
+        tuple[int, int | None], ...
+    ] = ()  # results of others that are older than it
+    raising_since: Stamp | None = None  # when it was ordered, or fell into doubt
     raised_to_minor: int | None = None  # the whole hold, as the terminal's evidence has it
     raise_result: Json = field(default_factory=dict)
     raises: int = 0

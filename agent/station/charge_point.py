@@ -18,13 +18,14 @@ from agent.station.context import Context
 from agent.station.limit import Limit, limit_reached
 from agent.station.live import Live
 from agent.station.live import live as live_now
+from agent.station.meant import CAR_THERE, Car
 from agent.station.meter_ends import MeterEnds
 from agent.station.patience import nap
 from agent.station.register import READ_SLACK_MS, Health, Register
 from agent.station.release import Release
 from agent.station.stop_proof import StopProof
 from agent.station.top_up import TopUp, TopUpRules
-from agent.values import Reading, ReadingState, Stamp
+from agent.values import Reading, ReadingState
 
 POLL_S = 1.0  # one snapshot a second: a plug is seen within the time a driver looks up
 PROGRESS_EVERY_MS = 60_000  # at most one durable reading a minute (flash wear)
@@ -33,14 +34,6 @@ FAULT_BOUND_MS = 30_000  # a controller's passing fault does not end a session
 # Silent for longer, the controller may hold another car than the one that was released.
 EVSE_LOST_MS = 60_000
 TURN_BOUND_MS = 60_000  # a turn that lasts longer is stuck (see Progress)
-
-CAR_THERE = (
-    EvseState.PLUGGED,
-    EvseState.READY,
-    EvseState.CHARGING,
-    EvseState.SUSPENDED,
-    EvseState.FINISHED,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +78,7 @@ class ChargePoint:
         self._silence_ms = -PROGRESS_EVERY_MS  # when a silence was last worth a durable reading
         self._meter_answers = True
         self._resume_until_ms: int | None = None
-        self._car_was_there: bool | None = None
-        self._plugged_at: Stamp | None = None  # when a car was seen to come
+        self.car = Car()
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -236,13 +228,8 @@ class ChargePoint:
     # --- plug -------------------------------------------------------------------------------------
 
     def _look_for_car(self) -> None:
-        """Notes when a car comes. UNKNOWN and FAULT say nothing about it."""
-        if self.snapshot.state is EvseState.UNPLUGGED:
-            self._car_was_there, self._plugged_at = False, None
-        elif self.car_there:
-            if self._car_was_there is False:
-                self._plugged_at = self._clock.stamp()
-            self._car_was_there = True
+        draws, stayed = self._keeper.may_charge(self.id), self._keeper.stayed.get(self.id, False)
+        self.car.see(self.snapshot.state, self._clock.stamp(), draws=draws, stayed=stayed)
 
     async def _tell_plug(self) -> None:
         session = self.session()
@@ -261,15 +248,15 @@ class ChargePoint:
 
     async def _bind(self) -> Session | None:
         """A car that comes after a tap for no connector in particular is the one that was meant."""
-        if self._plugged_at is None or self.ready_for_session():
+        if self.car.came is None or self.ready_for_session():
             return None
         found = [s for t in self._desks if (s := self._keeper.unbound(t)) is not None]
         if len(found) > 1:
-            self._plugged_at = None  # whose car it is will not be clearer when one of them has gone
+            self.car.came = None  # whose car it is will not be clearer when one of them has gone
             return None
         if not found or found[0].started is None:
             return None
-        since_ms = self._plugged_at.since_ms(found[0].started)
+        since_ms = self.car.came.since_ms(found[0].started)
         if since_ms is None or since_ms < 0:
             return None
         await self._keeper.tell(found[0].id, E.BOUND, {"evse": self.id})
@@ -342,6 +329,7 @@ class ChargePoint:
             return
         more = self._top_up.wanted(session, good, now)
         if more is not None:
+            more["before"] = self._keeper.results_before(session.terminal, session.id)
             await self._keeper.tell(session.id, E.RAISE, more)
         self.live = live_now(
             session, good, self.reading.power_w or 0, self._tariffs.of(session), now

@@ -43,6 +43,8 @@ Log = Callable[..., None]
 LOAD_LIMIT = 1_000
 # Terminals repeat only their last result; a few more cover several desks and sessions in between.
 CLOSED_KEPT = 50
+# Several may have ended while the last one of them was booked.
+ENDED_NAMED = 4
 
 
 def event_of(row: EventRow) -> Event:
@@ -80,6 +82,11 @@ def _refs_in(rows: Sequence[EventRow]) -> frozenset[Ref]:
     return frozenset(ref_key(ref) for ref in named if isinstance(ref, Mapping) and ref)
 
 
+def _refs_of(sessions: Iterable[Session], but: str) -> set[Ref]:
+    named = ((s.hold, s.result, s.raise_result) for s in sessions if s.id != but)
+    return {ref_key(ref) for refs in named for ref in refs if ref}
+
+
 def readable(session: Session, rows: Sequence[EventRow]) -> Session:
     """As much of it as can be read: events that are lost or not known are passed over."""
     for row in rows:
@@ -107,6 +114,8 @@ class Keeper:
         self.set_aside: dict[str, str] = {}
         self._aside: dict[str, Session] = {}  # as far as they can be read
         self._aside_refs: dict[str, frozenset[Ref]] = {}
+        # By connector: whether the car of its last session was still there when that ended, as stored.
+        self.stayed: dict[str, bool] = {}
         self.left = LeftOpen(ledger)
         # Charged when the agent went away, and not yet looked at: only a restart accounts for the outage.
         self._unlooked: set[str] = set()
@@ -148,13 +157,18 @@ class Keeper:
                 continue
             self.sessions[row.id] = session
             self._counts[row.id] = len(events)
-            self._stamps[row.id] = events[-1].stamp
+            # What was stored after an outage before anybody looked proves nothing about the time before it.
+            looked = (e.stamp for e in reversed(events) if e.data.get("outage") is not True)
+            self._stamps[row.id] = next(looked, events[0].stamp)
             if energy_allowed(session.state):
                 self._unlooked.add(row.id)
         for row in reversed(await self._ledger.sessions(limit=CLOSED_KEPT)):
             closed = None if row.open else refold(row.id, await self._ledger.events(row.id))
             if closed is not None:
                 self._closed.append(closed)
+            known = closed or self.sessions.get(row.id) or self._aside.get(row.id)
+            if known is not None and known.evse is not None and known.begin_wh is not None:
+                self.stayed[known.evse] = known.plugged
         await self.left.load(self._closed, refold)
         return list(self.sessions.values())
 
@@ -241,17 +255,18 @@ class Keeper:
     def known_results(self, terminal: str, but: str) -> frozenset[Ref]:
         """Holds and results of our other sessions at a terminal, the last closed ones and those set aside
         included: a last result among them says nothing about the session `but`."""
-        refs = {
-            ref_key(ref)
-            for s in (*self._closed, *self.at_terminal(terminal))
-            if s.id != but and s.terminal == terminal
-            for ref in (s.hold, s.result, s.raise_result)
-            if ref
-        }
+        refs = _refs_of((*self.closed_at(terminal), *self.at_terminal(terminal)), but)
         return frozenset(refs).union(*self._aside_refs.values())
 
+    def results_before(self, terminal: str, but: str) -> list[list[int | None]]:
+        """[receipt, trace] of what our other sessions at a terminal have booked, as far as the last result
+        can be one of these: whenever it is, nothing was booked since."""
+        ended = self.closed_at(terminal)[-ENDED_NAMED:]
+        refs = _refs_of((*ended, *self.at_terminal(terminal)), but)
+        return [list(ref) for ref in sorted(refs, key=str) if ref[0] > 0]
+
     def last_stamp(self, session_id: str) -> Stamp | None:
-        """When the last durable event of a session was."""
+        """When the last durable event of a session was that a looking process has told."""
         return self._stamps.get(session_id)
 
     def last_closed(self, terminal: str) -> Session | None:
@@ -340,7 +355,8 @@ class Keeper:
             )
             self.committed += 1
             self._counts[session_id] = n
-            self._stamps[session_id] = event.stamp
+            if data.get("outage") is not True:
+                self._stamps[session_id] = event.stamp
             if name is E.RESTARTED or not energy_allowed(after.state):
                 self._unlooked.discard(session_id)
             self._remember(after)

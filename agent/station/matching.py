@@ -13,13 +13,12 @@ from agent.ports import OpenHolds, Terminal, TerminalIdentity
 from agent.session import E, Effect, S, Session
 from agent.session.acts import worth_asking
 from agent.session.ask import may_be_nameless, question_of
+from agent.session.doubt import needs_last_result
 from agent.session.states import OCCUPIES_EVSE
 from agent.station.context import Context
 from agent.station.taps import DeskRules, new_session_id
 from agent.station.till import Till, made_elsewhere
 
-# One of these may have a hold at the terminal that it does not know yet.
-_HOLD_NOT_KNOWN = (S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR)
 # Not at work there: what is not the terminal's own any more is listed.
 _WAITING = (S.CAPTURE_DUE, S.RELEASE_DUE)
 
@@ -83,6 +82,7 @@ class Matching:
         self._till, self._terminal = till, terminal
         self._currency, self._release = rules.hold.currency, rules.release_foreign
         self._keeper, self._log, self._order = context.keeper, context.log, order
+        self._clock = context.clock
         self._due = True
         self._asked: set[str] = set()  # since the link came up
         self._put_off = False  # an open hold is not called nobody's yet
@@ -93,11 +93,13 @@ class Matching:
 
     async def turn(self, identity: TerminalIdentity) -> bool:
         """True when the terminal was asked. Raises DeviceUnavailable and LedgerError."""
+        if self._unclear():
+            return False
         await self._free(identity)
         sessions = self._keeper.at_terminal(self.id)
         if self._put_off and not self._may_be_ours(identity):
             self._due = True
-        if not self._due or any(s.state in _HOLD_NOT_KNOWN for s in sessions):
+        if not self._due:
             return False
         nameless = False
         for session in sessions:
@@ -111,13 +113,17 @@ class Matching:
         if nameless:
             return False  # first the question: its hold may be among them
         holds = await self._terminal.open_holds()
-        sessions = self._keeper.at_terminal(self.id)
-        if any(s.state in _HOLD_NOT_KNOWN for s in sessions):
+        if self._unclear():
             return True  # a tap came in between: its hold may be among them
         self._due = False
         known = match(identity.terminal_id, holds, self._known(identity.terminal_id))
         await self._take_in(identity, known)
         return True
+
+    def _unclear(self) -> bool:
+        """A session may have a hold there that it does not know yet, or needs the last result as it is."""
+        now = self._clock.stamp()
+        return any(needs_last_result(s, now) for s in self._keeper.at_terminal(self.id))
 
     def _known(self, terminal_id: str | None) -> list[Session]:
         """What can explain a hold here: also a session that was begun when this terminal had another name

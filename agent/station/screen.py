@@ -14,6 +14,7 @@ from agent.driver_ui.screens import Display, Lines
 from agent.ports import Reason
 from agent.session import S, Session
 from agent.station.context import Context
+from agent.station.meant import connector_name, meant
 from agent.values import Money
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class Screen:
     # --- moments ----------------------------------------------------------------------------------
 
     def refused(self, why: str) -> tuple[Lines, int]:
-        """A tap that starts nothing: "busy", "occupied", "other_card", "holds_full", "day_end" or
-        "out_of_order"."""
+        """A tap that starts nothing: "busy", "wait_check", "occupied", "other_card", "holds_full", "day_end"
+        or "out_of_order"."""
         if why == "day_end":
             return self.day_end(), NOTICE_MS
         if why == "out_of_order":
@@ -104,8 +105,15 @@ class Screen:
         free = [p for p in points.values() if not p.ready_for_session()]
         if closed or not free:
             return self._out_of_order("")
-        plug_first = self._plug_first and not any(p.car_there for p in free)
-        return screens.idle(self._display, self._context.tariff, self._hold, plug_first=plug_first)
+        chosen = meant(points)
+        named = chosen is not None and chosen.car_there
+        return screens.idle(
+            self._display,
+            self._context.tariff,
+            self._hold,
+            plug_first=self._plug_first and not named,
+            connector="" if chosen is None else _where(chosen.id, points),
+        )
 
     def _out_of_order(self, trouble: str) -> Lines:
         """Never the text itself, which is for technicians, but its id for the helpline."""
@@ -124,14 +132,17 @@ class Screen:
 
     def _of(self, session: Session, points: Mapping[str, ChargePoint]) -> Lines:
         d, state = self._display, session.state
+        where = _where(session.evse, points)
         if state in _BEFORE_HOLD:
-            return screens.authorising(d, Money(session.requested_minor, session.currency))
+            return screens.authorising(d, Money(session.requested_minor, session.currency), where)
         if state in _ASKING:
             return screens.payment_unclear(d)
         if state is S.HELD:
-            return screens.approved(d)
+            waits = [p for p in points.values() if not p.ready_for_session() and p.car_there]
+            again = session.evse is None and any(p.car.served for p in waits)
+            return screens.approved(d, connector=where, plug_again=again)
         if state in (S.BEGINNING, S.STARTING):
-            return screens.starting(d)
+            return screens.starting(d, where)
         if state in (S.CHARGING, S.SUSPENDED):
             return self._charging(session, points)
         if state in _STOPPING:
@@ -144,7 +155,7 @@ class Screen:
         point = points.get(session.evse or "")
         live = None if point is None else point.live
         if live is None:
-            return screens.starting(self._display)
+            return screens.starting(self._display, _where(session.evse, points))
         return screens.charging(
             self._display,
             energy_wh=live.energy_wh,
@@ -152,6 +163,7 @@ class Screen:
             cost=Money(live.cost_minor, session.currency),
             stop_by_tap=self._stop_by_tap,
             paused=session.state is S.SUSPENDED,
+            connector=_where(session.evse, points),
         )
 
     def _done(self, session: Session, points: Mapping[str, ChargePoint]) -> Lines:
@@ -187,6 +199,11 @@ _URGENCY: tuple[frozenset[S], ...] = (
     frozenset({S.CHARGING, S.SUSPENDED}),
     frozenset({S.CAPTURE_UNCLEAR, S.RELEASE_UNCLEAR}),
 )
+
+
+def _where(evse: str | None, points: Mapping[str, ChargePoint]) -> str:
+    """The connector's name, where the terminal serves several."""
+    return connector_name(evse) if evse is not None and len(points) > 1 else ""
 
 
 def _most_urgent(sessions: Iterable[Session]) -> Session | None:

@@ -207,10 +207,10 @@ class Station:
             point = self.parts.points.get(session.evse or "")
             if energy_allowed(session.state) and point is not None:
                 point.await_resume()
-                if (
-                    session.raising == R.UNCLEAR
-                ):  # asked before; what is under way becomes so by itself
+                if session.raising == R.UNCLEAR:  # asked before anything is booked
                     self._perform(session, Effect.ASK_RAISE)
+                elif session.raising:
+                    await self.keeper.tell(session.id, E.RAISE_UNCLEAR, {"why": "restart"})
                 continue
             step = await self.keeper.tell(session.id, E.RESTARTED, {"resume": False})
             if session.evse is not None and point is None:

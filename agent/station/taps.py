@@ -12,11 +12,14 @@ from agent.driver_ui.screens import Lines
 from agent.ledger import LedgerError
 from agent.ports import Card
 from agent.session import E, S, Session, energy_allowed
+from agent.session.doubt import in_doubt
 from agent.station.charge_point import ChargePoint
 from agent.station.context import Context
 from agent.station.errands import Errands
+from agent.station.meant import meant
 from agent.station.screen import Screen
 from agent.station.till import Till, made_elsewhere
+from agent.station.wishes import CANCELLABLE
 from agent.values import Money
 
 # The same card twice within this is one tap: drivers hold the card until something happens. Counted from
@@ -44,7 +47,7 @@ def new_session_id() -> str:
 
 def may_tap(session: Session) -> bool:
     """Its driver may come back with the card: to stop, or to cancel."""
-    return energy_allowed(session.state) or session.state is S.HELD
+    return energy_allowed(session.state) or session.state in CANCELLABLE
 
 
 def holds_open(sessions: Iterable[Session], strange: Iterable[int], terminal_id: str | None) -> int:
@@ -132,7 +135,7 @@ class Taps:
         for session in mine:
             if energy_allowed(session.state) and self._rules.stop_by_tap:
                 await self._keeper.tell(session.id, E.STOP, {"reason": "tap"})
-            elif session.state is S.HELD:
+            elif session.state in CANCELLABLE:
                 await self._keeper.tell(session.id, E.CANCELLED, {"why": "driver"})
             return
         refused = self._refusal()
@@ -159,6 +162,9 @@ class Taps:
 
     def _refusal(self) -> str:
         """Why no session can begin now, as screens.refused_tap has words for it."""
+        here, now = self._keeper.at_terminal(self._till.id), self._clock.stamp()
+        if any(in_doubt(s, now) for s in here):
+            return "wait_check"  # its hold would replace the last result that tells
         # Where terminals share connectors, two drivers without one cannot be told apart (design §2 rule 7).
         neighbours = {name for point in self._points.values() for name in point.terminals}
         if self._keeper.any_unbound({self._till.id, *neighbours}):
@@ -169,20 +175,12 @@ class Taps:
         troubles = [p.ready_for_session() for p in self._points.values()]
         if not all(troubles):
             return ""
-        if any(may_tap(s) for s in self._keeper.at_terminal(self._till.id)):
+        if any(may_tap(s) for s in here):
             return "other_card"
         return "occupied" if "occupied" in troubles else "out_of_order"
 
-    def _connector(self) -> ChargePoint | None:
-        """The connector that is meant, where that can be known before the tap (design §2 rule 7)."""
-        free = [p for p in self._points.values() if not p.ready_for_session()]
-        plugged = [p for p in free if p.car_there]
-        if len(plugged) == 1:
-            return plugged[0]
-        return free[0] if len(free) == 1 else None
-
     async def _begin(self, mac: bytes | None, last: Mapping[str, object] | None) -> None:
-        chosen, till = self._connector(), self._till
+        chosen, till = meant(self._points), self._till
         session_id = new_session_id()
         data = {
             "evse": None if chosen is None else chosen.id,

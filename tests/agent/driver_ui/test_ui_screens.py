@@ -25,6 +25,7 @@ LONGEST = {
     "seconds": "3600",
     "last4": "1234",
     "code": "7F3K9QX2AB",
+    "name": "E1234567",
     "phone": "+49 30 1234567",
 }
 # Shown as paragraphs or receipt rows, which go on to the next line.
@@ -59,6 +60,11 @@ def tariff(
 SCREENS: dict[str, Callable[[Display, Money], tuple[str, ...]]] = {
     "idle": lambda d, m: screens.idle(d, tariff(), m),
     "idle_plug": lambda d, m: screens.idle(d, tariff(), m, plug_first=True),
+    "idle_where": lambda d, m: screens.idle(d, tariff(), m, connector="E12"),
+    "approved_where": lambda d, m: screens.approved(d, connector="E12", plug_again=True),
+    "authorising_where": lambda d, m: screens.authorising(d, m, "E12"),
+    "starting_where": lambda d, m: screens.starting(d, "E12"),
+    "wait_check": lambda d, m: screens.refused_tap(d, "wait_check"),
     "hold_notice": screens.hold_notice,
     "authorising": screens.authorising,
     "approved": lambda d, m: screens.approved(d, 3600),

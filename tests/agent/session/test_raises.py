@@ -159,6 +159,17 @@ def test_what_does_not_tell(seen: Answer) -> None:
     assert judge_raise(raising(R.UNCLEAR).session, seen) is None
 
 
+def test_another_session_s_result_from_before_the_raise_is_proof_too() -> None:
+    story = reach(S.CHARGING).tell(E.RAISE, before=[[240, 990], [241, None]]).tell(E.RAISE_UNCLEAR)
+    others = last(ref=HOLD | {"receipt": 240, "trace": 990}, details={"card_name": "VISA"})
+    seen = answer(others, known=frozenset({(240, 990)}))
+    found = judge_raise(story.session, seen)
+    assert found is not None
+    assert found.event is E.RAISE_ABSENT
+    later = answer(last(ref=HOLD | {"receipt": 241, "trace": 991}), known=frozenset({(241, 991)}))
+    assert judge_raise(story.session, later) is None, "booked since: it may have replaced it"
+
+
 def test_the_raise_before_is_not_taken_for_this_one() -> None:
     story = raising().all(E.RAISE_APPROVED, E.RAISED, E.RAISE, E.RAISE_UNCLEAR)
     found = judge_raise(story.session, answer(last()))

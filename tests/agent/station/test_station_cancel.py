@@ -44,6 +44,22 @@ def test_while_a_pin_is_typed(make: Make, by: str) -> None:
     released_without_energy(w)
 
 
+def test_the_same_card_while_the_begin_reading_is_waited_for(make: Make) -> None:
+    w = make()
+    w.terminal.tap(CARD)
+    w.until_state(S.HELD)
+    w.plant.meter_answers = False
+    w.plant.plug()
+    w.until_state(S.BEGINNING)
+    w.run(5)
+    w.terminal.tap(CARD)
+    done = w.until_state(S.CLOSED)
+    assert (done.outcome, done.why) == ("cancelled", "driver")
+    assert w.event_names().count(E.CANCELLED) == 1
+    assert w.plant.delivered_wh == 0 and not w.plant.released
+    one_end_each(w)
+
+
 def test_a_wish_outlives_the_process(make: Make) -> None:
     """Also where the hold is complete when it dies: between that and the release."""
     w = make()

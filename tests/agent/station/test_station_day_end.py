@@ -4,17 +4,20 @@ what follows when the agent dies or the dialogue breaks in the middle of it."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.fake_terminal import Hold
-from support.station_world import CARD, OTHER_CARD, World, charge
+from support.fake_terminal import Hold, TerminalDriver
+from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge
 
 from agent.ledger import LedgerError, UpkeepOrder, UpkeepRow
 from agent.ports import EodHolds, Evidence, HoldRef, LastResult, Need, TerminalIdentity
-from agent.session import S
+from agent.session import S, Session
+from agent.session.raises import R
 from agent.station.control import ControlRefused
-from agent.station.day_end import TASK, Step, judge
+from agent.station.day_end import TASK, DayEndRefused, Step, judge, refuse_held
 from agent.values import Quality, Stamp
 
 Make = Callable[..., World]
@@ -108,6 +111,61 @@ def test_a_terminal_that_keeps_its_holds_is_closed_beside_a_session(make: Make) 
     assert order(w)["outcome"] == "done"
     w.terminal.tap(CARD)
     assert w.until_state(S.CLOSED).captured_minor > 0
+
+
+@pytest.mark.parametrize("what", ["hold", "capture", "release"])
+def test_where_holds_are_kept_it_waits_for_a_payment_in_doubt_beside_a_session(
+    make: Make, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Its totals would replace the last result, which may be all that tells."""
+    w = make(evses=(E1, E2))
+    w.terminal.eod_open_holds = EodHolds.KEEPS
+    charge(w, seconds=20)
+    told, forgets = TerminalDriver.last_result, False
+
+    async def last_result(self: TerminalDriver) -> LastResult | None:
+        return None if forgets else await told(self)
+
+    monkeypatch.setattr(TerminalDriver, "last_result", last_result)
+    w.terminal.script["authorize" if what == "hold" else what].append("lost_done")
+    if what != "release":
+        w.evses[E2].plug()
+        w.run(3)
+    w.terminal.tap(OTHER_CARD)
+    if what != "hold":
+        w.until_state(S.HELD if what == "release" else S.CHARGING)
+        w.until(lambda: len(w.sessions()) == 2)
+        w.run(30)
+        w.terminal.tap(OTHER_CARD)
+    w.until(lambda: w.terminal.count(what) == (2 if what == "hold" else 1))
+    forgets, w.terminal.complete_list = True, False
+    state = {"hold": S.HOLD_UNCLEAR, "capture": S.CAPTURE_UNCLEAR, "release": S.RELEASE_UNCLEAR}
+    w.until_state(state[what])
+    w.run(10)
+    assert w.session().state is state[what]
+    assert w.session().id in order_refused(w) and sent(w) == 0
+    forgets, w.terminal.complete_list = False, True
+    w.until(lambda: w.session().state not in state.values())
+    assert order(w)["outcome"] == "done", "beside the session that charges"
+    assert w.sessions()[0].state is S.CHARGING
+
+
+@pytest.mark.parametrize("state", sorted(S))
+def test_beside_which_states_a_day_may_end_where_holds_are_kept(state: S) -> None:
+    """Pure. Not while the terminal is being told something, nor while that is in doubt."""
+    now = Stamp(1_795_200_000_000, 1_000, "boot", Quality.TRUSTED)
+    at_work = {
+        *(S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR, S.RAISE_OPEN),
+        *(S.CAPTURING, S.CAPTURE_UNCLEAR, S.RELEASING, S.RELEASE_UNCLEAR),
+    }
+    session = Session("A", state, terminal="t1")
+    with pytest.raises(DayEndRefused) if state in at_work else nullcontext():
+        refuse_held("t1", [session], now, keeps=True)
+    running = replace(session, state=S.CHARGING, raising=R.UNCLEAR, raising_since=now)
+    with pytest.raises(DayEndRefused, match="STA-034"):
+        refuse_held("t1", [running], now, keeps=True)
+    later = replace(now, utc_ms=now.utc_ms + 600_000, boot_ms=now.boot_ms + 600_000)
+    refuse_held("t1", [running], later, keeps=True)
 
 
 @pytest.mark.parametrize("rule", [EodHolds.CHARGES_FULL, EodHolds.CANCELS, EodHolds.REFUSES])

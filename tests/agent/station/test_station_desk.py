@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Callable
 
 import pytest
+from support.fake_terminal import TerminalDriver
 from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
 
 from agent.ledger import LedgerError
+from agent.ports import LastResult
 from agent.session import S
 from agent.station import room as room_module
 
@@ -68,6 +70,44 @@ def test_a_card_held_for_long_is_one_tap(make: Make) -> None:
     w.run(30)
     assert done.stop_reason == "tap"
     assert len(w.sessions()) == 1, "it does not begin the next session"
+
+
+def test_a_tap_waits_while_another_s_hold_is_in_doubt(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own hold would replace the last result, which is all that tells of the other one."""
+    w = make(evses=(E1, E2))
+    forgets = False
+    told = TerminalDriver.last_result
+
+    async def last_result(self: TerminalDriver) -> LastResult | None:
+        return None if forgets else await told(self)
+
+    monkeypatch.setattr(TerminalDriver, "last_result", last_result)
+    w.terminal.script["authorize"].append("lost_done")
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until(lambda: len(w.terminal.holds) == 1)
+    forgets = True
+    w.until_state(S.HOLD_UNCLEAR)
+    w.run(20)
+    forgets = False
+    w.evses[E2].plug()
+    w.run(5)
+    w.terminal.screens.clear()
+    w.terminal.tap(OTHER_CARD)
+    w.run(3)
+    assert shown(w, "Payment check, wait") and len(w.sessions()) == 1
+    w.until_state(S.CHARGING)
+    assert w.session().evse == E1, "asked again a minute later it is found"
+    w.run(5)
+    w.terminal.tap(OTHER_CARD)
+    w.until(lambda: len(w.sessions()) == 2 and w.session().state is S.CHARGING)
+    for plant in w.evses.values():
+        plant.unplug()
+    w.until(lambda: all(s.state is S.CLOSED for s in w.sessions()))
+    one_end_each(w)
 
 
 def test_a_meter_that_is_silent_takes_no_card(make: Make) -> None:
@@ -281,6 +321,148 @@ def test_an_occupied_connector_does_not_take_a_second_hold(two: World) -> None:
     one_end_each(two)
     assert two.evses[E1].delivered_wh == two.sessions()[0].energy_wh
     assert two.evses[E2].delivered_wh == two.sessions()[1].energy_wh
+
+
+def ended_by_card(w: World) -> None:
+    """A session at E1 whose car stays."""
+    charge(w)
+    w.terminal.tap(CARD)
+    w.until_state(S.CLOSED)
+    w.run(60)
+
+
+def start_again(w: World) -> None:
+    w.kill()
+    w.passes(5)
+    w.start()
+    w.run(5)
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["", "agent starts again"])
+def test_the_car_of_the_session_before_names_no_connector(two: World, restart: bool) -> None:
+    """Its driver may be gone: who taps next has another connector in mind, and pays for that one alone."""
+    ended_by_card(two)
+    if restart:
+        start_again(two)
+    delivered_wh = two.plant.delivered_wh
+    two.terminal.tap(OTHER_CARD)
+    two.until_state(S.HELD)
+    two.run(8)
+    assert two.session().evse is None and not two.plant.released
+    assert "Or unplug, replug" in two.terminal.screen
+    two.evses[E2].plug()
+    assert two.until_state(S.CHARGING).evse == E2
+    two.run(60)
+    two.evses[E2].unplug()
+    done = two.until(lambda: two.session().state is S.CLOSED) or two.session()
+    assert two.plant.delivered_wh == delivered_wh
+    assert two.evses[E2].delivered_wh == done.energy_wh > 0
+    one_end_each(two)
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["", "agent starts again"])
+def test_a_car_that_was_plugged_in_again_is_meant(two: World, restart: bool) -> None:
+    """The driver who goes on, or the next one."""
+    ended_by_card(two)
+    if restart:
+        start_again(two)
+    two.terminal.tap(CARD)
+    two.until_state(S.HELD)
+    two.plant.unplug()
+    two.run(5)
+    two.plant.plug()
+    assert two.until_state(S.CHARGING).evse == E1
+    two.plant.unplug()
+    two.until_state(S.CLOSED)
+    two.run(5)
+    two.plant.plug()
+    two.run(40)
+    assert "Connector E1" in two.terminal.screen
+    two.terminal.tap(OTHER_CARD)
+    assert two.until_state(S.CHARGING).evse == E1, "named before the tap"
+
+
+def test_a_card_that_was_declined_is_followed_by_another_at_the_same_car(two: World) -> None:
+    two.plant.plug()
+    two.run(3)
+    two.terminal.script["authorize"].append("declined")
+    two.terminal.tap(CARD)
+    two.until_state(S.CLOSED)
+    two.run(5)
+    two.terminal.tap(OTHER_CARD)
+    assert two.until_state(S.CHARGING).evse == E1
+
+
+def test_it_names_none_either_while_the_others_are_in_use(two: World) -> None:
+    ended_by_card(two)
+    two.evses[E2].plug()
+    two.run(3)
+    two.terminal.tap(OTHER_CARD)
+    assert two.until_state(S.CHARGING).evse == E2, "the one that came since"
+    two.run(10)
+    two.terminal.tap(THIRD_CARD)
+    two.until_state(S.HELD)
+    two.run(10)
+    assert two.session().evse is None and not two.plant.released
+    two.plant.unplug()
+    two.run(3)
+    two.plant.plug()
+    assert two.until_state(S.CHARGING).evse == E1
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["", "agent starts again"])
+def test_at_the_only_connector_the_driver_goes_on_without_unplugging(
+    make: Make, restart: bool
+) -> None:
+    w = make()
+    ended_by_card(w)
+    if restart:
+        start_again(w)
+    w.terminal.tap(CARD)
+    w.until(lambda: len(w.sessions()) == 2 and w.session().state is S.CHARGING)
+    assert w.session().evse == E1
+    assert not shown(w, "Connector"), "there is but one"
+
+
+def test_the_screen_says_which_connector_is_meant(two: World) -> None:
+    assert "Connector" not in two.terminal.screen
+    two.evses[E2].plug()
+    two.run(3)
+    assert "Connector E2 Tap card to start" in two.terminal.screen
+    two.terminal.screens.clear()
+    two.terminal.tap(CARD)
+    two.until_state(S.CHARGING)
+    two.run(5)
+    texts = [" ".join(lines) for lines in two.terminal.screens]
+    for words in ("Connector E2 Starting", "Connector E2 Charging"):
+        assert any(words in text for text in texts), (words, texts)
+
+
+def test_a_car_that_could_be_one_of_two_drivers_is_nobodys(make: Make) -> None:
+    """Two holds without a connector at terminals that share connectors since the configuration changed."""
+    third, fourth = "DE*ABC*E3", "DE*ABC*E4"
+    every = (E1, E2, third, fourth)
+    w = make(evses=every, terminals={"t1": (E1, E2), "t2": (third, fourth)})
+    for terminal, card in zip(w.terminals.values(), (CARD, OTHER_CARD), strict=True):
+        terminal.tap(card)
+        w.until_state(S.HELD)
+        w.run(5)
+    w.kill()
+    path = w.folder / "station.yaml"
+    text = path.read_text()
+    for serves in (f"{E1}, {E2}", f"{third}, {fourth}"):
+        text = text.replace(f"serves: [{serves}]", f"serves: [{', '.join(every)}]")
+    path.write_text(text)
+    w.start()
+    w.run(3)
+    assert [s.state for s in w.sessions()] == [S.HELD, S.HELD]
+    w.plant.plug()
+    w.run(10)
+    assert [s.evse for s in w.sessions()] == [None, None], "whose car it is nobody can say"
+    w.run(180)
+    assert [s.outcome for s in w.sessions()] == ["cancelled", "cancelled"]
+    assert w.plant.delivered_wh == 0, "nor when one of them has gone"
+    one_end_each(w)
 
 
 def test_an_unbound_hold_is_released_when_no_car_comes(two: World) -> None:

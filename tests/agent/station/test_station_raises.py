@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from support.station_world import CARD, World, one_end_each
+from support.fake_terminal import Hold, TerminalDriver
+from support.station_world import CARD, E1, E2, OTHER_CARD, TARIFF, World, one_end_each
 
+from agent.ports import EodHolds
 from agent.session import S, Session
+from agent.session.raises import R
+from agent.station.control import ControlRefused
 from agent.station.timers import LOOK_EVERY_S
 
 Make = Callable[..., World]
 RAISING = ("1.00", "4.50", 4)
+WITHOUT_IDLE = TARIFF.replace('idle_time:\n  - price_minute: "0.10"\n', "")
 
 
 def world(make: Make, raising: tuple[str, str, int] = RAISING, **options: object) -> World:
@@ -144,6 +150,160 @@ def test_killed_at_every_step_of_a_raise(make: Make, step: str, reboot: bool) ->
     done = charged(w)
     assert w.terminal.commands.count("increment") == 1, "never sent again without an order"
     fits(w, done)
+
+
+def killed_in_a_raise(w: World, *, away_s: float = 3, day_due: bool = False) -> None:
+    """Its evidence is stored, its completion is not; after the restart the car is not looked at yet."""
+    tap(w)
+    w.until_killed("increment:stored")
+    w.passes(away_s)
+    w.terminal.eod_due = day_due
+    w.plant.meter_answers = False
+    w.start()
+
+
+def raise_is_told(w: World) -> None:
+    """Asked for before the car is looked at, and charged as it was told."""
+    first = w.sessions()[0]
+    assert first.state is S.CHARGING and not first.raising, "asked at once"
+    w.plant.meter_answers = True
+    w.until(lambda: w.logged("session_resumed"))
+    w.plant.unplug()
+    for plant in w.evses.values():
+        plant.unplug()
+    w.until(lambda: all(s.state is S.CLOSED for s in w.sessions()))
+    done = w.sessions()[0]
+    held = sum(w.terminal.amounts("hold")[:1]) + sum(w.terminal.amounts("increment"))
+    assert (done.outcome, done.held_minor, done.captured_minor) == (
+        "captured",
+        held,
+        done.cost_minor,
+    )
+    one_end_each(w)
+
+
+def test_killed_in_a_raise_and_another_driver_taps(make: Make) -> None:
+    w = world(make, ("1.00", "2.50", 1), evses=(E1, E2))
+    killed_in_a_raise(w)
+    w.evses[E2].plug()
+    w.run(3)
+    w.terminal.tap(OTHER_CARD)
+    w.run(10)
+    assert len(w.sessions()) == 2
+    raise_is_told(w)
+
+
+@pytest.mark.parametrize("step", ["received", "result_sent", "stored", "answered", "completed"])
+def test_killed_at_every_step_of_a_raise_beside_another_session(make: Make, step: str) -> None:
+    """Where it was not executed the last result is the other session's hold: older than the raise, so it
+    proves as much as one's own."""
+    w = world(make, ("1.00", "2.50", 1), evses=(E1, E2))
+    tap(w)
+    w.run(5)
+    w.evses[E2].load_w = 1_000
+    w.evses[E2].plug()
+    w.run(3)
+    w.terminal.tap(OTHER_CARD)
+    w.until(lambda: len(w.sessions()) == 2 and w.session().state is S.CHARGING)
+    w.until_killed(f"increment:{step}")
+    w.passes(3)
+    w.start()
+    w.run(5)
+    assert not w.sessions()[0].raising
+    for plant in w.evses.values():
+        plant.unplug()
+    w.until(lambda: all(s.state is S.CLOSED for s in w.sessions()))
+    assert w.sessions()[0].held_minor == 150 + sum(w.terminal.amounts("increment"))
+    costs = [s.cost_minor or 0 for s in w.sessions()]
+    assert sorted(w.terminal.amounts("capture")) == sorted(costs)
+    one_end_each(w)
+
+
+def test_killed_in_a_raise_and_the_day_is_ended(make: Make) -> None:
+    w = world(make, ("1.00", "2.50", 1))
+    w.terminal.eod_open_holds = EodHolds.KEEPS
+    killed_in_a_raise(w, day_due=True)
+    w.run(15)
+    assert w.terminal.commands.count("end_of_day") == 1
+    raise_is_told(w)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["", "killed once more"])
+def test_what_is_asked_before_the_look_shortens_no_outage(make: Make, again: bool) -> None:
+    """Whether a session goes on is decided by what was stored before the agent went away, also when it
+    goes away once more before it has looked."""
+    w = world(make, ("1.00", "2.50", 1))
+    killed_in_a_raise(w, away_s=280 if again else 310)
+    w.run(10)
+    assert not w.session().raising
+    if again:
+        w.kill()
+        w.passes(20)
+        w.start()
+    w.plant.meter_answers = True
+    w.until(lambda: w.logged("session_not_resumed"))
+    done = charged(w)
+    assert done.stop_reason == "restart"
+    assert done.captured_minor == done.held_minor, "the car drew on meanwhile"
+
+
+def in_doubt(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A raise whose dialogue broke, at a terminal that tells nothing about it."""
+    tap(w)
+    w.terminal.script["increment"].append("lost_done")
+
+    async def forgets(self: TerminalDriver) -> None:
+        return None
+
+    w.until(lambda: bool(w.terminal.amounts("increment")), within_s=3600)
+    monkeypatch.setattr(TerminalDriver, "last_result", forgets)
+    w.until(lambda: w.session().raising == R.UNCLEAR)
+    w.run(15)
+
+
+def test_a_raise_in_doubt_lets_others_wait_for_ten_minutes_at_most(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = world(make, evses=(E1, E2), tariff=WITHOUT_IDLE)
+    in_doubt(w, monkeypatch)
+    w.plant.draw(0)  # it stays for hours
+    w.evses[E2].plug()
+    w.run(3)
+    w.terminal.screens.clear()
+    w.terminal.tap(OTHER_CARD)
+    w.run(5)
+    assert len(w.sessions()) == 1
+    assert any("Payment check, wait" in " ".join(lines) for lines in w.terminal.screens)
+    w.run(600)
+    w.terminal.tap(OTHER_CARD)
+    w.run(10)
+    assert len(w.sessions()) == 2, (
+        "nobody could tell: the terminal is not kept from others for hours"
+    )
+
+
+def test_a_raise_in_doubt_is_not_replaced_by_what_the_station_does_itself(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by an end of day at a terminal that keeps its holds, nor by freeing a hold of nobody here."""
+    w = world(make, start=False, tariff=WITHOUT_IDLE)
+    w.terminal.eod_open_holds = EodHolds.KEEPS
+    w.terminal.holds.append(Hold(replace(w.terminal.next_ref(), receipt=17), 5000))
+    w.start()
+    w.until(lambda: w.sessions() and w.sessions()[0].settlement_seq is not None)
+    told = TerminalDriver.last_result
+    in_doubt(w, monkeypatch)
+    w.plant.draw(0)
+    with pytest.raises(ControlRefused, match="STA-034"):
+        w.request("terminal_end_of_day", terminal="t1")
+    w.agent.parts.desks["t1"]._matching._release = True  # as the operator may set it
+    w.run(100)
+    assert w.terminal.holds[0].open
+    monkeypatch.setattr(TerminalDriver, "last_result", told)
+    w.until(lambda: not w.session().raising)
+    assert w.session().held_minor == 250
+    w.until(lambda: not w.terminal.holds[0].open)
+    assert w.request("terminal_end_of_day", terminal="t1")["outcome"] == "done"
 
 
 @pytest.mark.parametrize("seed", range(8))
