@@ -64,7 +64,16 @@ TIMED = (
     Variant(timed=True, hold="12.00", raises=True),
     Variant(timed=True, resume_s=5, on_sigterm="hand_over"),
 )
-MORE_VARIANTS = (*DAYS, *SEVERAL)
+# A raise that is killed beside what else is booked at its terminal.
+RAISED = (
+    Variant(connectors=2, hold="12.00", raises=True),
+    Variant(connectors=3, terminals=2, hold="12.00", raises=True),
+    Variant(end_at="13:18", drain_min=1, eod_holds="keeps", hold="12.00", raises=True),
+    Variant(
+        connectors=2, end_at="13:19", drain_min=0, eod_holds="keeps", hold="12.00", raises=True
+    ),
+)
+MORE_VARIANTS = (*DAYS, *SEVERAL, *RAISED)
 MORE_OF = 4  # one seed of so many has a station of these
 TIMED_OF = 9  # ... whose tariff knows charging time
 CHANGED_OF = 11  # ... whose tariff changes while the agent is dead
