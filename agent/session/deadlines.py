@@ -90,8 +90,18 @@ def deadlines(s: Session, policy: Policy) -> list[Deadline]:
 
 
 def waited_ms(since: Stamp, now: Stamp) -> int:
-    """How long ago `since` was. Across a reboot only the wall clock can tell, and only where it was known
-    both times: a board without a clock begins in 1970. What has passed since the reboot is always proven."""
+    """How long ago `since` was. Across a reboot only the wall clock can tell, and only where it was known as
+    well both times: a board without a clock begins in 1970, and one that was read back may be days behind.
+    What has passed since the reboot is always proven."""
+    proven = now.since_ms(since)
+    if proven is not None:
+        return max(0, proven)
+    said = now.by_wall_clock_ms(since)
+    return now.boot_ms if said is None else said
+
+
+def age_ms(since: Stamp, now: Stamp) -> int:
+    """As `waited_ms`, for people, who are told the likely age where none is proven."""
     proven = now.since_ms(since)
     if proven is not None:
         return max(0, proven)

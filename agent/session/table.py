@@ -20,6 +20,7 @@ from agent.session import acts, limits, listed, measured, raises
 from agent.session.events import E, Event
 from agent.session.session import Session, accounted
 from agent.session.states import BEFORE_ENERGY, OWED, Effect, S
+from agent.values import Stamp
 
 TABLE_VERSION = 1
 
@@ -332,8 +333,14 @@ def step(session: Session, event: Event) -> Step:
         cell.session,
         state=cell.state,
         entered=event.stamp if entered else session.entered,
+        held_at=_held_at(cell.session, event),
     )
     return Step(after, True, OWED.get(cell.state) if entered else None)
+
+
+def _held_at(s: Session, event: Event) -> Stamp | None:
+    """A hold ages through reboots, too, so what its boot learns of the time of day counts for it."""
+    return None if s.held_at is None else s.held_at.as_told_by(event.stamp)
 
 
 def fold(session_id: str, events: Iterable[Event]) -> Session:

@@ -21,14 +21,13 @@ from agent.station.live import live as live_now
 from agent.station.meant import CAR_THERE, Car
 from agent.station.meter_ends import MeterEnds
 from agent.station.patience import nap
-from agent.station.register import READ_SLACK_MS, Health, Register
+from agent.station.register import PROGRESS_EVERY_MS, READ_SLACK_MS, Health, Register
 from agent.station.release import Release
 from agent.station.stop_proof import StopProof
 from agent.station.top_up import TopUp, TopUpRules
 from agent.values import Reading, ReadingState
 
 POLL_S = 1.0  # one snapshot a second: a plug is seen within the time a driver looks up
-PROGRESS_EVERY_MS = 60_000  # at most one durable reading a minute (flash wear)
 RESUME_WAIT_MS = 20_000  # after a restart: so long for controller and meter to answer
 FAULT_BOUND_MS = 30_000  # a controller's passing fault does not end a session
 # Silent for longer, the controller may hold another car than the one that was released.

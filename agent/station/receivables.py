@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.session import S, Session
-from agent.session.deadlines import retry_after_ms, waited_ms
+from agent.session.deadlines import age_ms, retry_after_ms, waited_ms
 from agent.session.records import iso_utc
 from agent.session.summary import summary
 from agent.values import Stamp
@@ -42,7 +42,7 @@ def listed(s: Session, now: Stamp) -> dict[str, Any]:
         "amount_minor": amount_minor(s),
         "why": s.why,
         "since": None if since is None else iso_utc(since),
-        "age_s": None if since is None else waited_ms(since, now) // 1000,
+        "age_s": None if since is None else age_ms(since, now) // 1000,
         "next_try_s": next_try_s(s, now),
     }
 

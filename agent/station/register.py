@@ -8,8 +8,9 @@ import re
 from agent.ports import DeviceUnavailable, Meter
 from agent.session import Session
 from agent.station.context import Context
-from agent.values import Reading, ReadingState
+from agent.values import Quality, Reading, ReadingState, Stamp
 
+PROGRESS_EVERY_MS = 60_000  # at most one durable reading a minute (flash wear)
 IDLE_EVERY_MS = 30_000  # an idle meter is asked only to know that it is still there
 CONFIRM_PAUSE_S = 0.3
 CONFIRM_READS_MAX = 40  # about the time a car needs to let its current fall
@@ -112,9 +113,20 @@ class Register:
             return False
         if session.meter_serial is not None and reading.serial != session.meter_serial:
             return False
-        elapsed_ms = self._clock.stamp().since_ms(session.last_at)
-        if elapsed_ms is None:  # across a reboot: bounded by the wall clock if that can be believed
-            elapsed_ms = max(0, self._clock.stamp().utc_ms - session.last_at.utc_ms)
-        allowed_ms = elapsed_ms + READ_SLACK_MS
+        allowed_ms = flowed_most_ms(session.last_at, self._clock.stamp()) + READ_SLACK_MS
         bound_wh = self._max_power_w * allowed_ms * (100 + MARGIN_PERCENT) // 360_000_000
         return session.last_wh <= wh <= session.last_wh + bound_wh + METER_STEP_WH
+
+
+def flowed_most_ms(last: Stamp, now: Stamp) -> int:
+    """How long energy can have flowed since the durable reading of `last`. Where no wall clock can tell how
+    long the board was off: while it ran on before, until the next reading was due, and since it is back."""
+    proven = now.since_ms(last)
+    if proven is not None:
+        return proven
+    at_least_ms = PROGRESS_EVERY_MS + now.boot_ms
+    said = now.by_wall_clock_ms(last)
+    if said is None:
+        return at_least_ms
+    # A clock that is read back may have been read back to an earlier time.
+    return said if now.quality is Quality.TRUSTED else max(said, at_least_ms)

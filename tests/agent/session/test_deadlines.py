@@ -11,6 +11,7 @@ from agent.session.deadlines import (
     RETRY_STEPS,
     Deadline,
     Policy,
+    age_ms,
     deadlines,
     hold_left_ms,
     retry_after_ms,
@@ -18,7 +19,7 @@ from agent.session.deadlines import (
     waited_ms,
 )
 from agent.session.session import Session
-from agent.values import Quality
+from agent.values import Quality, Stamp
 
 POLICY = Policy(connection_timeout_ms=120_000, start_timeout_ms=600_000)
 EXPIRES = "hold expires"
@@ -136,6 +137,49 @@ def test_a_board_that_did_not_know_the_time_does_not_let_a_hold_expire(unknown: 
     assert waited_ms(held_at, now) == 5_000, "what this boot has seen, and no more"
     left_ms = hold_left_ms(replace(story.session, held_at=held_at), now, POLICY)
     assert left_ms == POLICY.hold_valid_ms - 5_000
+
+
+def rebooted(held_at: Stamp, hours: int, quality: Quality) -> Stamp:
+    """Five seconds after a reboot, `hours` later by the wall clock."""
+    utc_ms = held_at.utc_ms + hours * HOUR_MS
+    return replace(held_at, boot_id="boot-2", boot_ms=5_000, utc_ms=utc_ms, quality=quality)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "aged"),
+    [
+        (Quality.TRUSTED, Quality.TRUSTED, True),
+        (Quality.RESTORED, Quality.RESTORED, True),  # no network ever: only a clock chip
+        (Quality.RESTORED, Quality.TRUSTED, False),  # days behind until it was set
+        (Quality.TRUSTED, Quality.RESTORED, False),
+    ],
+)
+def test_a_hold_ages_through_a_reboot_where_the_clock_is_as_good_as_before(
+    then: Quality, now: Quality, aged: bool
+) -> None:
+    story = reach(S.CHARGING)
+    assert story.session.held_at is not None
+    held_at = replace(story.session.held_at, quality=then)
+    later = rebooted(held_at, 23, now)
+    (due,) = deadlines(replace(story.session, held_at=held_at), POLICY)
+    assert due.since is not None and due.data["reason"] == EXPIRES
+    assert waited_ms(due.since, later) == (23 * HOUR_MS if aged else 5_000)
+    assert (waited_ms(due.since, later) >= due.after_ms) is aged
+    assert age_ms(held_at, later) == 23 * HOUR_MS, "what a person is told is the likely age"
+
+
+@pytest.mark.parametrize("then", [Quality.UNKNOWN, Quality.RESTORED])
+def test_a_hold_ages_by_what_its_boot_learned_of_the_time(then: Quality) -> None:
+    """The clock was set before the next durable reading: from there on the hold's time is known."""
+    story = reach(S.CHARGING)
+    first = story.session.held_at
+    assert first is not None
+    s = replace(
+        story.session, held_at=replace(first, utc_ms=first.utc_ms - 9 * DAY_MS, quality=then)
+    )
+    s = step(s, story.event(E.PROGRESS, None, {})).session
+    assert s.held_at == first and first.quality is Quality.TRUSTED
+    assert waited_ms(s.held_at, rebooted(first, 23, Quality.TRUSTED)) == 23 * HOUR_MS
 
 
 @pytest.mark.parametrize(

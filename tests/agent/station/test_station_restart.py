@@ -6,12 +6,14 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
+from support.station_world import CARD, OTHER_CARD, TARIFF, UTC_MS, World, charge, one_end_each
 
 from agent.session import S
+from agent.values import Quality
 
 Make = Callable[..., World]
 MINUTE_S = 60.0
+BY_THE_MINUTE = TARIFF.replace("idle_time:", 'charging_time:\n  - price_minute: "0.25"\nidle_time:')
 
 # How a session gets into each state it can be killed in.
 _BROKEN: dict[S, tuple[str, str]] = {
@@ -173,6 +175,29 @@ def test_a_short_outage_is_charged_as_energy_not_as_time(make: Make) -> None:
     one_end_each(w)
 
 
+def test_time_after_a_resume_is_charged_again(make: Make) -> None:
+    """Only the outage is free: charging before and after it, and the idle time behind that, are not."""
+    w = make(tariff=BY_THE_MINUTE)
+    charge(w, seconds=100)
+    before_ms = w.session().charging_ms
+    w.kill()
+    w.passes(120)
+    w.start()
+    w.run(200)
+    assert w.session().state is S.CHARGING
+    w.plant.draw(0)
+    w.until_state(S.SUSPENDED)
+    w.run(300)
+    w.plant.unplug()
+    done = w.until_state(S.CLOSED)
+    assert 195_000 < done.charging_ms - before_ms < 215_000
+    assert 295_000 < done.idle_ms < 315_000
+    minutes = done.charging_ms * 0.25 / 60_000 + done.idle_ms * 0.10 / 60_000
+    cost_minor = 35 + round(100 * minutes + done.energy_wh * 49 / 1000)
+    assert abs((done.cost_minor or 0) - cost_minor) <= 1
+    one_end_each(w)
+
+
 def test_the_first_look_commands_nothing(make: Make) -> None:
     """A running charge is neither interrupted nor released again before it was looked at."""
     w = make()
@@ -222,6 +247,63 @@ def test_what_does_not_resume(make: Make, case: str) -> None:
     doubtful = case in ("meter", "jump", "fall")
     assert done.end_quality == ("last_durable" if doubtful else "confirmed")
     one_end_each(w)
+
+
+CLOCKS = {
+    "trusted": (Quality.TRUSTED, 0),
+    "restored": (Quality.RESTORED, 0),
+    "unknown": (Quality.UNKNOWN, -UTC_MS),
+    "set back": (Quality.RESTORED, -3_600_000),
+}
+
+
+@pytest.mark.parametrize("after", CLOCKS)
+def test_what_flowed_since_the_last_durable_reading_is_billed_after_a_power_cut(
+    make: Make, after: str
+) -> None:
+    """At full power almost until the next reading is due; the board comes back with whatever clock it has."""
+    w = make()
+    w.plant.load_w = 22_000
+    charge(w, seconds=115)
+    w.plant.advance()
+    durable_wh = w.session().last_wh
+    w.kill()
+    w.plant.withdraw()
+    w.passes(20)
+    w.reboot()
+    w.quality, w.skew_ms = CLOCKS[after]
+    w.start()
+    done = w.until_state(S.CLOSED, within_s=300)
+    assert durable_wh is not None and w.plant.register_wh - durable_wh > 300
+    assert (done.end_quality, done.end_wh) == ("confirmed", w.plant.register_wh)
+    w.run(30)
+    assert [p for p in w.payloads() if p["type"] == "unmeasured"] == []
+    one_end_each(w)
+
+
+@pytest.mark.parametrize("jump_wh", [600, 50_000])
+@pytest.mark.parametrize("after", CLOCKS)
+@pytest.mark.parametrize("before", CLOCKS)
+def test_a_register_that_jumped_is_not_billed_whatever_the_clocks_say(
+    make: Make, before: str, after: str, jump_wh: int
+) -> None:
+    """More than the connector can deliver in the minute until a reading is due and the seconds since."""
+    w = make(start=False)
+    w.quality, w.skew_ms = CLOCKS[before]
+    w.start()
+    w.run(3)
+    charge(w, seconds=70)
+    w.kill()
+    w.passes(20)
+    w.plant.begin_wh += jump_wh
+    w.reboot()
+    w.quality, w.skew_ms = CLOCKS[after]
+    w.start()
+    done = w.until_state(S.CLOSED, within_s=300)
+    # Clocks of one kind are believed, also where they say that an hour has passed.
+    an_hour_on = (before, after) == ("set back", "restored")
+    billed = jump_wh == 600 and an_hour_on
+    assert done.end_quality == ("confirmed" if billed else "last_durable")
 
 
 def test_the_estop_is_obeyed_while_the_meter_is_waited_for(make: Make) -> None:

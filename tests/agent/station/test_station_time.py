@@ -222,3 +222,50 @@ def test_a_clock_that_is_set_back_behind_a_reboot_holds_up_no_retry(make: Make) 
     w.run(90)
     assert w.session().state is S.CLOSED
     one_end_each(w)
+
+
+@pytest.mark.parametrize(
+    ("then", "skew_ms"), [(Quality.UNKNOWN, -UTC_MS), (Quality.RESTORED, -3 * DAY_MS)]
+)
+def test_a_clock_that_is_right_only_after_a_reboot_lets_no_hold_expire(
+    make: Make, then: Quality, skew_ms: int
+) -> None:
+    """Nobody knows how long the board was off; the driver who plugs in now gets his energy."""
+    w = make(start=False)
+    w.quality, w.skew_ms = then, skew_ms
+    w.start()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until_state(S.HELD)
+    w.kill()
+    w.passes(10)
+    w.reboot()
+    w.quality, w.skew_ms = Quality.TRUSTED, 0
+    w.start()
+    w.run(5)
+    w.plant.plug()
+    w.run(60)
+    assert w.session().state is S.CHARGING
+    assert w.logged("hold_expires") == []
+
+
+@pytest.mark.parametrize("quality", [Quality.TRUSTED, Quality.RESTORED])
+def test_a_hold_that_expires_while_the_board_is_off_ends_at_once(
+    make: Make, quality: Quality
+) -> None:
+    """Also where no network ever tells the time: a clock chip is compared with itself."""
+    w = make(start=False, valid_h=3)
+    w.quality = quality
+    w.start()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until_state(S.HELD)
+    w.kill()
+    w.passes(2 * 3600)
+    w.reboot()
+    w.start()
+    w.run(5)
+    w.plant.plug()
+    done = w.until_state(S.CLOSED, within_s=60)
+    assert done.stop_reason == "hold expires"
+    one_end_each(w)

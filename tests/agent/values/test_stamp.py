@@ -34,6 +34,46 @@ def test_the_wall_clock_is_never_used_for_elapsed_time() -> None:
     assert after.since_ms(before) == 1_500
 
 
+@pytest.mark.parametrize("now", Quality)
+@pytest.mark.parametrize("then", Quality)
+def test_a_wall_clock_is_believed_across_a_reboot_only_as_well_known_both_times(
+    then: Quality, now: Quality
+) -> None:
+    before = Stamp(1_000_000, 400_000, "boot-1", then)
+    after = Stamp(1_600_000, 20_000, "boot-2", now)
+    alike = then is now and then is not Quality.UNKNOWN
+    assert after.by_wall_clock_ms(before) == (600_000 if alike else None)
+    set_back = Stamp(1_019_999, 20_000, "boot-2", now)
+    assert set_back.by_wall_clock_ms(before) is None, "this boot alone has lasted longer"
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "learned"),
+    [
+        (Quality.UNKNOWN, Quality.TRUSTED, True),
+        (Quality.UNKNOWN, Quality.RESTORED, True),
+        (Quality.RESTORED, Quality.TRUSTED, True),
+        (Quality.RESTORED, Quality.RESTORED, True),  # a clock that somebody set, unseen by us
+        (Quality.RESTORED, Quality.UNKNOWN, False),
+        (Quality.TRUSTED, Quality.RESTORED, False),
+    ],
+)
+def test_a_boot_that_learns_the_time_knows_when_things_happened_before(
+    first: Quality, later: Quality, learned: bool
+) -> None:
+    then = Stamp(0, 5_000, "boot", first)
+    now = Stamp(90_000_000, 65_000, "boot", later)
+    expected = Stamp(89_940_000, 5_000, "boot", later) if learned else then
+    assert then.as_told_by(now) == expected
+    elsewhere = Stamp(90_000_000, 65_000, "boot-2", later)
+    assert then.as_told_by(elsewhere) == then
+
+
+def test_a_clock_that_only_drifts_moves_nothing() -> None:
+    then = Stamp(0, 5_000, "boot", Quality.TRUSTED)
+    assert then.as_told_by(Stamp(60_040, 65_000, "boot", Quality.TRUSTED)) is then
+
+
 def test_json_of_a_stamp_holds_plain_values() -> None:
     assert Stamp(1, 2, "b", Quality.RESTORED).to_json() == {
         "utc_ms": 1,
