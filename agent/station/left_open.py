@@ -6,10 +6,11 @@ too many the session itself says how it stands."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 
-from agent.ledger import AsyncLedger, EventRow, Ledger
+from agent.ledger import AsyncLedger, EventRow, Ledger, LedgerError
 from agent.session import FINAL, Session, listed
 
 KEY = "left_open"
@@ -33,7 +34,18 @@ def note(ledger: Ledger, session_id: str) -> None:
         ledger.meta_set(KEY, json.dumps([*known, session_id][-MOST:]))
 
 
+def forget(ledger: Ledger, session_ids: Sequence[str]) -> None:
+    """Not at the terminal any more, or listed again. Raises LedgerError."""
+    known = names(ledger)
+    left = [name for name in known if name not in session_ids]
+    if left != known:
+        ledger.meta_set(KEY, json.dumps(left))
+
+
 class LeftOpen:
+    """What is stored is changed where it stands, on the ledger's thread: `sessions` lacks those whose word or
+    record is on its way."""
+
     def __init__(self, ledger: AsyncLedger) -> None:
         self._ledger = ledger
         self.sessions: dict[str, Session] = {}
@@ -52,6 +64,13 @@ class LeftOpen:
             known = refold(name, rows) if rows else None
             if known is not None and known.state in FINAL:
                 self.take(known)
+        if text is None and self.sessions:
+            await self._keep_all()
+
+    async def _keep_all(self) -> None:
+        """From now on the names are kept. A disk that is full must not keep the station down."""
+        with contextlib.suppress(LedgerError):
+            await self._ledger.meta_set(KEY, json.dumps([*self.sessions][-MOST:]))
 
     def take(self, session: Session) -> None:
         """One that has ended, if it is such a session."""
@@ -69,14 +88,11 @@ class LeftOpen:
     async def note(self, session: Session) -> None:
         """Before the word is stored. Raises LedgerError."""
         if listed.may_be_open(session):
-            await self._store([*self.sessions, session.id])
+            await self._ledger.use(lambda ledger: note(ledger, session.id))
 
     async def gone(self, names: Sequence[str]) -> None:
         """Not at the terminal any more, or listed again. Raises LedgerError."""
         if names:
-            await self._store([name for name in self.sessions if name not in names])
+            await self._ledger.use(lambda ledger: forget(ledger, names))
         for name in names:
             self.sessions.pop(name, None)
-
-    async def _store(self, names: Sequence[str]) -> None:
-        await self._ledger.meta_set(KEY, json.dumps(names[-MOST:]))
