@@ -1,5 +1,5 @@
 """Why no new session may begin, as far as the station itself is concerned: no room on the disk, a damaged
-ledger, a record key that cannot sign. What began must be able to end."""
+ledger, prices that are not kept, a record key that cannot sign. What began must be able to end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from agent.ledger import AsyncLedger
 from agent.station.desk import Desk
 from agent.station.keeper import Log
 from agent.station.signing import Signing
+from agent.station.tariffs import Tariffs
 
 # A session with its records takes some 100 KiB; the ledger's log grows to 4 MiB before it is folded back.
 ROOM_BYTES = 16 * 1024 * 1024
@@ -18,9 +19,15 @@ ROOM_BYTES = 16 * 1024 * 1024
 
 class Room:
     def __init__(
-        self, ledger: AsyncLedger, state: Path, desks: Iterable[Desk], signing: Signing, log: Log
+        self,
+        ledger: AsyncLedger,
+        state: Path,
+        desks: Iterable[Desk],
+        signing: Signing,
+        tariffs: Tariffs,
+        log: Log,
     ) -> None:
-        self._ledger, self._state, self._log = ledger, state, log
+        self._ledger, self._state, self._tariffs, self._log = ledger, state, tariffs, log
         self._desks, self._signing = tuple(desks), signing
         self._why = ""
 
@@ -36,6 +43,8 @@ class Room:
         why = "" if free >= ROOM_BYTES else f"STA-029: {free} bytes free; expected {ROOM_BYTES}"
         why = why or ("" if room else "LED-008: no room is kept back for running sessions to end")
         why = why or (f"LED-003: {trouble}" if trouble else "")
+        if not self._tariffs.name:  # a session would be priced by whatever the file says later
+            why = why or f"{self._tariffs.trouble}; the prices are not kept yet"
         refused = any(desk.no_room not in ("", self._signing.trouble) for desk in self._desks)
         if why and not refused:
             effect = "no new sessions; free space in the state directory"

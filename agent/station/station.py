@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.ledger import LedgerError
 from agent.session import E, Effect, S, Session, Step, energy_allowed
 from agent.session.ask import question_of
 from agent.session.raises import R
@@ -116,8 +115,8 @@ class Station:
         self.recorder = build.recorder(self.settings, self.context, self.ledger, self.signing)
         self.recorder.stored = self._records_stored
         self.unmeasured = Unmeasured(self.parts.points, self.recorder, self.context)
-        desks = self.parts.desks.values()
-        self.room = Room(self.ledger, self.paths.state, desks, self.signing, self.log)
+        state, desks = self.paths.state, self.parts.desks.values()
+        self.room = Room(self.ledger, state, desks, self.signing, self.tariffs, self.log)
         self.signing.changed = self.room.tell
         self.timers = Timers(build.policy(self.settings), self.context, self._start)
         self.keeper.perform = self._perform
@@ -225,12 +224,8 @@ class Station:
             self.log("recovered", sessions=[s.id for s in sessions])
 
     async def _keep_tariff(self) -> None:
-        """On a full disk the sessions that run must be able to end: it is kept when there is room."""
-        try:
-            sessions = self.keeper.sessions.values()
-            await self.tariffs.keep(self.ledger, sessions, all_of=bool(self.keeper.set_aside))
-        except LedgerError as error:
-            self.log("tariff_not_kept", level="warning", id=error.code, why=str(error))
+        sessions, all_of = self.keeper.sessions.values(), bool(self.keeper.set_aside)
+        await self.tariffs.keep(self.ledger, sessions, self.log, all_of=all_of)
 
     async def _end_orphan(self, step: Step) -> Step:
         """Its connector is no longer configured: nobody can stop or read it, but its hold must end.

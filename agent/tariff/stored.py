@@ -30,10 +30,21 @@ def to_text(tariff: Tariff) -> str:
     return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
 
+_KEYS = frozenset(
+    {
+        *("id", "currency", "prices", "vat_percent", "rounding", "description"),
+        *("energy", "charging_time", "idle_time", "fixed"),
+    }
+)
+
+
 def from_text(text: str) -> Tariff:
-    """Raises ValueError for what `to_text` did not make, or what this version cannot evaluate."""
+    """Raises ValueError for what `to_text` did not make, or what this version cannot evaluate: a price that
+    it does not know must not be left out."""
     try:
         body: dict[str, Any] = json.loads(text)
+        if strange := body.keys() - _KEYS:
+            raise ValueError(f"not known in a tariff: {', '.join(sorted(strange))}")
         return Tariff(
             id=body["id"],
             currency=body["currency"],
@@ -48,6 +59,14 @@ def from_text(text: str) -> Tariff:
         )
     except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"not a tariff that was kept: {error!r}") from None
+
+
+def from_named(name: str, text: str) -> Tariff:
+    """As `from_text`; raises ValueError, too, where the text is not the one that `name` was made of."""
+    tariff = from_text(text)
+    if digest(tariff) != name:
+        raise ValueError(f"not the tariff that was kept as {name}")
+    return tariff
 
 
 def digest(tariff: Tariff) -> str:
