@@ -34,7 +34,7 @@ from agent.station.day_end import (
 from agent.station.patience import bounded
 from agent.station.till import made_elsewhere
 from agent.trust.plain import JSON
-from agent.values import Quality
+from agent.values import Quality, Stamp
 
 TASK = "closing"
 BEGUN, OVER = "begun", "over"
@@ -89,7 +89,7 @@ class Closing:
         """What the process before had begun."""
         for order in await self._journal.upkeep(TASK):
             if order.steps[0].terminal == self.id:
-                self._seen_utc_ms = order.steps[0].stamp.utc_ms
+                self._seen_utc_ms = _known_utc_ms(order.steps[0].stamp)
                 self._order = None if order.steps[-1].step == OVER else order
 
     def full(self) -> None:
@@ -166,7 +166,7 @@ class Closing:
         stamp = self._clock.stamp()
         row = UpkeepRow(self.id, TASK, BEGUN, {"why": why}, stamp)
         self._order = UpkeepOrder(await self._journal.add_upkeep(row), (row,))
-        self._seen_utc_ms, self._tries, self._told = stamp.utc_ms, 0, ""
+        self._seen_utc_ms, self._tries, self._told = _known_utc_ms(stamp), 0, ""
         held = [s.id for s in self._here() if s.state not in NO_MONEY_THERE]
         self._log("day_closing", terminal=self.id, why=why, sessions=held)
 
@@ -246,6 +246,11 @@ class Closing:
             return
         pause_ms = retry_after_ms(self._tries) or DAY_MS
         self._again_ms = self._clock.boot_ms() + pause_ms
+
+
+def _known_utc_ms(stamp: Stamp) -> int | None:
+    """None of a clock that was never set: every time of day would have come since 1970."""
+    return None if stamp.quality is Quality.UNKNOWN else stamp.utc_ms
 
 
 def _words(data: Mapping[str, JSON]) -> str:

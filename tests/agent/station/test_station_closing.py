@@ -129,6 +129,31 @@ def test_without_a_clock_no_time_has_come(make: Make) -> None:
     assert w.terminal.count("end_of_day") == 1
 
 
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+def test_a_day_that_was_ended_without_a_clock_is_not_ended_again_when_it_is_set(
+    make: Make, restart: bool
+) -> None:
+    """The terminal wanted it, in 1970. Since then no time of day has come; a driver charges on."""
+    w = make(terminal_more=AT_2000, start=False)
+    w.quality, w.skew_ms = Quality.UNKNOWN, -UTC_MS
+    w.terminal.eod_due = True
+    w.start()
+    w.until(closed(w))
+    w.run(10)
+    charge(w, seconds=10)
+    w.quality, w.skew_ms = Quality.TRUSTED, HOUR_MS
+    if restart:
+        w.kill()
+        w.start()
+    w.run(10 * MINUTE_S)
+    assert w.terminal.count("end_of_day") == 1 and not w.logged("day_closing")[restart ^ 1 :]
+    assert w.session().state is S.CHARGING
+    w.terminal.tap(CARD)
+    w.until_state(S.CLOSED)
+    w.skew_ms += 24 * HOUR_MS
+    w.until(lambda: w.terminal.count("end_of_day") == 2)
+
+
 # --- with sessions ----------------------------------------------------------------------------------
 
 
