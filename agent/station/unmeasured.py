@@ -23,6 +23,9 @@ from agent.trust.keys import Signer
 from agent.values import Stamp
 
 LOOK_S = 5.0  # a meter that is back is read within a second; nobody waits for the record
+# A full disk is looked at every minute; a record that could not be stored is tried again, each time after
+# twice as long, at most this.
+PAUSE_FIRST_MS, PAUSE_MOST_MS = 10_000, 600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,13 @@ class Next:
 
 @dataclass(slots=True)
 class Open:
-    """A session that was ended by its last durable reading; `next` once the register was read."""
+    """A session that was ended by its last durable reading; `next` once the register was read. `pause_ms`:
+    the last one after the record could not be stored, `again_ms`: when it is tried again."""
 
     session: Session
     next: Next | None = None
+    pause_ms: int = 0
+    again_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +148,22 @@ class Unmeasured:
     async def _look(self, session_id: str) -> None:
         known, keeper = self._open[session_id], self._context.keeper
         known.next = known.next or self._read(known.session)
-        if known.next is None or session_id in keeper.sessions:
+        now_ms = self._context.clock.boot_ms()
+        if known.next is None or session_id in keeper.sessions or now_ms < known.again_ms:
             return
         try:
             await self._tell(known.session, known.next)
-        except LedgerError as error:  # tried again
-            self._context.log(
-                "unmeasured_kept",
-                level="warning",
-                id=error.code,
-                session=session_id,
-                why=str(error),
-            )
+        except LedgerError as error:
+            if not known.pause_ms:
+                self._context.log(
+                    "unmeasured_kept",
+                    level="warning",
+                    id=error.code,
+                    session=session_id,
+                    why=str(error),
+                )
+            known.pause_ms = min(2 * known.pause_ms or PAUSE_FIRST_MS, PAUSE_MOST_MS)
+            known.again_ms = now_ms + known.pause_ms
             return
         del self._open[session_id]
 

@@ -3,12 +3,14 @@ reading was taken, and how much the register had gone on when it was read next."
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.station_world import UTC_MS, World, charge
 
+from agent.ledger import LedgerFull
 from agent.session import S
 from agent.station import unmeasured
 
@@ -142,3 +144,30 @@ def test_whoever_sends_records_is_told_of_it(make: Make) -> None:
     comes_back(w)
     assert told == [len(w.records())]
     assert w.records()[-1][0] == "unmeasured"
+
+
+def test_a_disk_that_is_full_for_long_is_told_once_and_not_hammered(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = make()
+    charge(w, seconds=90)
+    blind(w)
+    billed = w.session()
+    tries: list[int] = []
+    use = w.agent.ledger.use
+
+    async def full(_: object) -> None:
+        tries.append(w.now_ms)
+        raise LedgerFull("LED-008", "the disk is full")
+
+    monkeypatch.setattr(w.agent.ledger, "use", full)
+    w.plant.meter_answers = w.plant.answers = True
+    w.run(3 * 3600)
+    (told,) = w.logged("unmeasured_kept")
+    assert (told["id"], told["session"]) == ("LED-008", billed.id)
+    pauses = [b - a for a, b in itertools.pairwise(tries)]
+    assert pauses == sorted(pauses) and max(pauses) <= unmeasured.PAUSE_MOST_MS + 5_000
+    assert 15 < len(tries) < 30
+    monkeypatch.setattr(w.agent.ledger, "use", use)
+    w.run(unmeasured.PAUSE_MOST_MS / 1000 + 10)
+    assert record(w, "unmeasured")["energy_wh"] == w.plant.delivered_wh - billed.energy_wh
