@@ -70,6 +70,29 @@ def test_the_limit_uses_the_hold_up(make: Make) -> None:
     assert w.request("session", id=done.id)["shortfall_minor"] == 0
 
 
+@pytest.mark.parametrize("kills", [1, 3])
+def test_the_limit_holds_after_a_resume(make: Make, kills: int) -> None:
+    """A session that goes on after the agent died is watched as before."""
+    w = make()
+    w.terminal.approves_minor = 500
+    w.plant.load_w = 22_000
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until_state(S.CHARGING)
+    for _ in range(kills):
+        w.run(70)
+        w.kill()
+        w.passes(10)
+        w.start()
+        w.run(10)
+        assert w.session().state is S.CHARGING and w.logged("session_resumed")
+    done = w.until_state(S.CLOSED, within_s=7200)
+    assert (done.stop_reason, done.shortfall_minor) == ("limit", 0)
+    assert worst_cost(w, done) <= 500
+    assert w.terminal.amounts("capture") == [done.cost_minor]
+
+
 def test_a_silent_meter_stops_in_time_for_the_hold(make: Make) -> None:
     """Long before the meter counts as lost, when the hold would be used up by then."""
     w = make(max_power_w=150_000)
