@@ -35,12 +35,11 @@ class Room:
         """A full disk refuses new sessions, early enough for the running ones to end. `trouble`: that of the
         ledger."""
         room = await self._ledger.look_for_room()
-        try:
-            disk = os.statvfs(self._state)
-        except OSError:
+        free, why = self._free(), ""
+        if free is None and self._tariffs.name:
             return  # the ledger itself will say so
-        free = disk.f_bavail * disk.f_frsize
-        why = "" if free >= ROOM_BYTES else f"STA-029: {free} bytes free; expected {ROOM_BYTES}"
+        if free is not None and free < ROOM_BYTES:
+            why = f"STA-029: {free} bytes free; expected {ROOM_BYTES}"
         why = why or ("" if room else "LED-008: no room is kept back for running sessions to end")
         why = why or (f"LED-003: {trouble}" if trouble else "")
         if not self._tariffs.name:  # a session would be priced by whatever the file says later
@@ -53,6 +52,14 @@ class Room:
             self._log("disk_has_room", free=free)
         self._why = why
         self.tell()
+
+    def _free(self) -> int | None:
+        """Bytes; None where the file system does not say."""
+        try:
+            disk = os.statvfs(self._state)
+        except OSError:
+            return None
+        return disk.f_bavail * disk.f_frsize
 
     def tell(self) -> None:
         """The desks show it, and refuse taps."""
