@@ -121,7 +121,7 @@ class Episode:
         if not world.ready or not world.states() <= (LISTED if patient else {"unresolved"}):
             self._calm_since_s, self._unacked = None, None
             return False
-        if world.draining() and not patient:
+        if (world.draining() or world.untold()) and not patient:
             self._calm_since_s = None
             return False
         since_ms = world.time.ms - round(RECENT_S * 1000)

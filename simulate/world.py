@@ -291,8 +291,7 @@ class World:
     # --- what is seen -----------------------------------------------------------------------------
 
     def states(self) -> set[str]:
-        station = None if self.process is None else self.process.station
-        keeper = getattr(station, "keeper", None)
+        keeper = self._part("keeper")
         return set() if keeper is None else {str(s.state) for s in keeper.sessions.values()}
 
     def moments(self) -> set[str]:
@@ -306,10 +305,18 @@ class World:
         """Terminals whose day is being ended."""
         return [desk.id for desk in self._desks() if desk.closing.draining]
 
+    def untold(self) -> bool:
+        """Some bill ended by the last durable reading, and what came behind it has no record yet."""
+        unmeasured = self._part("unmeasured")
+        return unmeasured is not None and bool(unmeasured.open)
+
     def _desks(self) -> list[Any]:
-        station = None if self.process is None else self.process.station
-        parts = getattr(station, "parts", None)
+        parts = self._part("parts")
         return [] if parts is None else list(parts.desks.values())
+
+    def _part(self, name: str) -> Any:
+        """Of the station that runs; None before it has it."""
+        return getattr(None if self.process is None else self.process.station, name, None)
 
     @property
     def ready(self) -> bool:

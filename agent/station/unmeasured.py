@@ -130,6 +130,11 @@ class Unmeasured:
             if known.next is None and known.session.evse == session.evse:
                 known.next = Next(session.begin_wh, session.meter_serial, session.began_at)
 
+    @property
+    def open(self) -> frozenset[str]:
+        """Sessions of which it is not told yet what came behind their bill."""
+        return frozenset(self._open)
+
     def load(self, sessions: Iterable[Session]) -> None:
         """The last sessions, oldest first."""
         for session in sessions:
