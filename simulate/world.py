@@ -50,13 +50,9 @@ class World:
     """`trace(who, what)` is told what happens, in the order of time."""
 
     def __init__(
-        self,
-        board: Board,
-        place: Place,
-        seed: int,
-        kills: list[Kill],
+        self, board: Board, place: Place, seed: int, kills: list[Kill],
         idle_poll_s: float = POLL_S,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.board, self.place, self.seed = board, place, seed
         self.rng = random.Random(seed ^ 0x5EED)
         self.cut_keeps: tuple[float, ...] = CUT_KEEPS
