@@ -18,6 +18,7 @@ class Step(NamedTuple):
     at_ms: int
     event: str
     state: str
+    evse: str | None = None
 
 
 class Plugged(NamedTuple):
@@ -29,11 +30,12 @@ class Plugged(NamedTuple):
 
 
 class Act(NamedTuple):
-    """A card held up at a terminal, or an emergency stop pressed at a connector."""
+    """A card held up at a terminal, for a connector; or an emergency stop pressed at one."""
 
     at_ms: int
     where: str
     what: str
+    connector: int = -1
 
 
 @dataclass(slots=True)
@@ -58,6 +60,11 @@ class Story:
     def whole(self) -> bool:
         """The agent has told its beginning: it did not die between storing and telling it."""
         return self.steps[0].event in ("tapped", "foreign")
+
+    @property
+    def evse(self) -> str | None:
+        """Its connector, where it has told of one."""
+        return next((step.evse for step in reversed(self.steps) if step.evse), None)
 
     @property
     def settled_ms(self) -> int:
@@ -104,8 +111,8 @@ class Chronicle:
         self.stops: list[Act] = []
         self.orders: list[Act] = []  # accepted on the control socket, by session
 
-    def told(self, session: str, event: str, state: str) -> None:
-        self._steps.setdefault(session, []).append(Step(self._time.ms, event, state))
+    def told(self, session: str, event: str, state: str, evse: str | None) -> None:
+        self._steps.setdefault(session, []).append(Step(self._time.ms, event, state, evse))
 
     def story(self, session: str) -> Story | None:
         steps = self._steps.get(session)

@@ -34,11 +34,13 @@ GOES_ON = frozenset({"authorizing", "approved", *CARD_ENDS})
 
 
 def check_conduct(world: World, sessions: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    served = {s["id"] for s in sessions if s["energy_wh"]}
     for session in sessions:
         story = world.chronicle.story(session["id"])
         if story is None or not story.whole:
             continue
         yield from _by_card(world, session, story)
+        yield from _car_before(world, session, story, served)
         yield from _emergency(world, session, story)
         yield from _ordered(world, session, story)
         yield from _resumed(world, session, story)
@@ -69,6 +71,26 @@ def _by_card(world: World, session: dict[str, Any], story: Story) -> Iterator[tu
             continue
         if story.state_at(tap.at_ms + OBEYED_MS) in CARD_ENDS:
             yield "card_ignored", f"{session['id']}: {card} was held up in {state}, and it went on"
+
+
+def _car_before(
+    world: World, session: dict[str, Any], story: Story, served: set[str]
+) -> Iterator[tuple[str, str]]:
+    """Nobody pays for the car that stood at another connector, charged and done, when he held up his card."""
+    taps = [t for t in world.chronicle.taps if t.where == session["terminal"]]
+    meant = [t for t in taps if t.at_ms <= story.began_ms]
+    if not meant or session["evse"] is None or not session["energy_wh"]:
+        return
+    connector = world.place.evses.index(session["evse"])
+    came = [p for p in world.chronicle.plugs[connector] if p.at_ms <= meant[-1].at_ms]
+    if connector == meant[-1].connector or not came or not came[-1].plugged:
+        return
+    for name in served - {session["id"]}:
+        other = world.chronicle.story(name)
+        if other is None or other.evse != session["evse"]:
+            continue
+        if came[-1].at_ms <= other.steps[-1].at_ms <= meant[-1].at_ms:
+            yield "car_before", f"{session['id']} pays for the car of {name}"
 
 
 def _shared(world: World, session: dict[str, Any], story: Story, card: str) -> bool:

@@ -80,7 +80,8 @@ class Driver:
             return False
         self._world.trace("driver", f"taps {card}")
         terminal.verbs.tap(card)
-        self._world.chronicle.taps.append(Act(self._world.time.ms, terminal.name, card))
+        tap = Act(self._world.time.ms, terminal.name, card, self._visit.connector)
+        self._world.chronicle.taps.append(tap)
         return True
 
     async def _until(self, seen: Callable[[], Any], within_s: float) -> bool:

@@ -98,6 +98,7 @@ CONDUCT = (
     ("tap_twice", "unplug"),
     ("tap_stop", "unplug"),
     ("plug_first", "estop"),
+    ("plug_first", "tap"),
     ("plug_first", ""),
 )
 OWN, LATER = 0xDA7, 0x71F
@@ -257,6 +258,11 @@ def _add_conduct(
     )
     if end == "estop":
         visits[-1] = replace(visits[-1], stays_s=30.0)
+    if end == "tap":  # his car stays where it is, and somebody comes to the next connector
+        connector = (visits[-1].connector + 1) % variant.connectors
+        visits[-1] = replace(visits[-1], stays_s=90.0)
+        next_one = replace(_visit(later, variant), connector=connector, early="", stray_tap="")
+        visits.append(replace(next_one, order="tap_first", gap_s=50.0, charge_s=25.0))
     if not end and order == "plug_first" and menu.kills:
         # Longer than a minute behind the outage, so that what is charged then can be told from what is not.
         visits[-1] = replace(visits[-1], charge_s=150.0, load_w=3_700)

@@ -332,7 +332,8 @@ class World:
         if event == "zvt_command" and values.get("command") == "Repeat Receipt":
             self.chronicle.asked.setdefault(str(values.get("terminal")), []).append(self.time.ms)
         if event == "session":
-            self.chronicle.told(values["session"], values["event_name"], str(values["state"]))
+            step = values["session"], values["event_name"], str(values["state"])
+            self.chronicle.told(*step, values.get("evse"))
             self._poke(str(values["state"]))
             self.trace("agent", f"{values['session']} {values['event_name']} -> {values['state']}")
         elif level in ("warning", "error") or (self.verbose and event != "zvt_command"):
