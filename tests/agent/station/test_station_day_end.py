@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.fake_terminal import Hold, TerminalDriver
+from support.fake_terminal import Hold
+from support.fake_terminal_money import TerminalDriver
 from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge
 
 from agent.ledger import LedgerError, UpkeepOrder, UpkeepRow

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from support.fake_terminal import TerminalDriver
+from support.fake_terminal_money import TerminalDriver
 from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
 
 from agent.ledger import LedgerError

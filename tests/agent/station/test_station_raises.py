@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support.fake_terminal import Hold, TerminalDriver
+from support.fake_terminal import Hold
+from support.fake_terminal_money import TerminalDriver
 from support.station_world import CARD, E1, E2, OTHER_CARD, TARIFF, World, one_end_each
 
 from agent.ports import EodHolds
