@@ -16,6 +16,9 @@ GATE_TIMEOUT_S = 1800
 WORKERS = 4
 """pytest processes: four even on two cores, as many tests wait for processes; more only heat."""
 
+SLOWEST = 40
+"""Tests that are named with their time: where the ten minutes go."""
+
 _ZVT = "drivers/terminal/zvt"
 WHOLLY_COVERED = tuple(
     f"{_ZVT}/{name}.py"
@@ -62,7 +65,7 @@ class _Gate:
         self.check("lint", ["-m", "ruff", "check", ".", "dev"])
         self.check("types", ["-m", "mypy"])
         pytest = ["-m", "pytest", "-n", str(WORKERS), "--dist", "loadfile"]
-        pytest.append("--no-loadscope-reorder")
+        pytest += ["--no-loadscope-reorder", f"--durations={SLOWEST}", "--durations-min=2"]
         self.tests(["-m", "coverage", "run", *pytest])
         self.check("coverage: join", ["-m", "coverage", "combine", "--quiet"])
         report = ["-m", "coverage", "report"]
