@@ -323,7 +323,9 @@ def _begin_chain(db: apsw.Connection, plan: Plan, found: Salvaged) -> None:
     stamp = Stamp.from_json(jws.parse(sealed.jws, jws.RECORD_TYP).unchecked_body()["stamp"])  # type: ignore[arg-type]  # as sealed
     assert (sealed.chain, sealed.seq, sealed.type) == (chain, 1, "gap") and sealed.hash != GENESIS
     with db:
-        db.execute("INSERT OR IGNORE INTO meta VALUES ('station', ?)", (plan.station,))
+        # Records that our own key has signed say whose the file was, whatever became of its name.
+        how = "REPLACE" if found.records else "IGNORE"
+        db.execute(f"INSERT OR {how} INTO meta VALUES ('station', ?)", (plan.station,))
         db.execute("INSERT OR IGNORE INTO boot(id) VALUES (?)", (stamp.boot_id,))
         boot = db.execute("SELECT n FROM boot WHERE id = ?", (stamp.boot_id,)).get
         db.execute("INSERT INTO chain(id) VALUES (?)", (chain,))

@@ -22,7 +22,15 @@ from support.damage import (
 )
 from support.ledger_rows import KEY, STATION, event, fill, record, stamp
 
-from agent.ledger import AckOutcome, Ledger, LedgerDamaged, LedgerError, UpkeepRow, rescue
+from agent.ledger import (
+    AckOutcome,
+    Ledger,
+    LedgerDamaged,
+    LedgerError,
+    LedgerForeign,
+    UpkeepRow,
+    rescue,
+)
 from agent.trust import jws
 from agent.trust.chain import record_hash, verify_records
 from agent.trust.keys import KeySet
@@ -411,6 +419,27 @@ def test_random_damage_never_stops_the_rescue_and_no_record_is_invented(
         assert all(row.salvaged for row in made.sessions(open_only=True, limit=1000))
         assert made.records(1, 1)[0].type == "gap"
         made.close()
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_stations_name_that_was_damaged(path: Path, tmp_path: Path, signed: bool) -> None:
+    """Bytes in the middle of the name break no page; our own signed records say whose ledger it is."""
+    ledger = busy(path) if signed else Ledger.open(path, STATION)
+    ledger.checkpoint()
+    crash(ledger)
+    content = path.read_bytes()
+    assert content.count(STATION.encode()) >= 1
+    source, target = tmp_path / "source", tmp_path / "target.db"
+    source.write_bytes(
+        content.replace(b"station" + STATION.encode(), b"stationXX" + STATION[2:].encode())
+    )
+    assert source.read_bytes() != content
+    rescue.replace(target, source, plan())
+    if signed:
+        Ledger.open(target, STATION).close()
+    else:
+        with pytest.raises(LedgerForeign):
+            Ledger.open(target, STATION)
 
 
 def test_an_emptied_file_is_not_taken_for_a_new_one(path: Path) -> None:
