@@ -62,11 +62,13 @@ def check_causes(world: World, sessions: list[dict[str, Any]]) -> Iterator[tuple
 
 
 def _troubles(world: World, session: dict[str, Any], story: Story) -> list[Trouble]:
-    """What went wrong at its terminal or on the board, from a while before its beginning until it came to
-    where it stands."""
+    """What went wrong at its terminal or on the board, from a while before its tap (what a terminal does not
+    answer after that takes three minutes) until it came to where it stands."""
+    taps = [t.at_ms for t in world.chronicle.taps if t.where == session["terminal"]]
+    began_ms = max((at_ms for at_ms in taps if at_ms <= story.began_ms), default=story.began_ms)
     told = story.steps[-1].state == session["state"]  # else it died right after it had stored that
     until_ms = story.settled_ms if told else world.time.ms
-    return list(world.troubles.during(story.began_ms - AFTER_MS, until_ms, session["terminal"]))
+    return list(world.troubles.during(began_ms - AFTER_MS, until_ms, session["terminal"]))
 
 
 def _unclear_at(terminal: SimTerminal, sessions: list[dict[str, Any]]) -> bool:
