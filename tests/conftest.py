@@ -7,8 +7,10 @@ import json
 import os
 import random
 import re
+import sys
+import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import coverage
@@ -21,6 +23,11 @@ COUNTS_VARIABLE = "VOLTILL_TEST_COUNTS"
 PROCESS_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 SEED_BITS = 32
 LONGEST_FIRST = ("end_to_end", "simulate")
+# Cases of one test that coverage sees, and the folder where it sees all: packaging/dev/gate.py wants every
+# branch of what reads a terminal's bytes.
+MEASURED_CASES = 2
+WHOLLY_MEASURED = frozenset({"terminal"})
+_measured: Counter[str] = Counter()
 # Folders and modules whose volume is not measured, nor the processes they start.
 UNMEASURED = frozenset(
     {
@@ -129,20 +136,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent.name not in LONGEST_FIRST)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _many_runs_unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Thousands of runs over what other tests cover take twice as long while coverage looks on, and tell it
-    nothing new."""
-    many = request.path.parent.name in UNMEASURED or request.path.stem in UNMEASURED
-    measuring = coverage.Coverage.current() if many else None
-    if measuring is None:
-        yield
-        return
-    measuring.stop()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(PROCESS_VARIABLE, raising=False)
-        yield
-    measuring.start()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Thousands of runs over what other tests cover take more than twice as long while coverage looks on, and
+    tell it nothing new."""
+    if coverage.Coverage.current() is None or _tells_coverage_something(item):
+        return (yield)
+    # Its own stop and start cost as much as measuring: it finds out about each file anew.
+    looks_on, in_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]  # takes None as sys.settrace does
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv(PROCESS_VARIABLE, raising=False)
+            return (yield)
+    finally:
+        sys.settrace(looks_on)
+        threading.settrace(in_threads)  # type: ignore[arg-type]
+
+
+def _tells_coverage_something(item: pytest.Item) -> bool:
+    """Of one test with many parameters the first few do, except where every branch counts."""
+    if item.path.parent.name in UNMEASURED or item.path.stem in UNMEASURED:
+        return False
+    if item.path.parent.name in WHOLLY_MEASURED:
+        return True
+    function = f"{item.path}::{getattr(item, 'originalname', item.name)}"
+    _measured[function] += 1
+    return _measured[function] <= MEASURED_CASES
 
 
 def pytest_report_header(config: pytest.Config) -> str:

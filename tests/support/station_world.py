@@ -21,8 +21,9 @@ from support.fake_process import Points, Process
 from support.fake_terminal import FakeTerminal
 from support.virtual_loop import Killed, VirtualLoop
 
+from agent.ledger.rows import SessionRow
 from agent.session import S, Session
-from agent.settings.load import load_station
+from agent.settings.load import Loaded, load_station
 from agent.station import build
 from agent.station.queries import refold
 from agent.station.station import Paths, Station
@@ -142,6 +143,10 @@ class World:
         self.exit_code: int | None = None
         self.log_lines: list[dict[str, Any]] = []
         self.points = Points()
+        self._read_from: tuple[bytes, ...] = ()
+        self._read: Loaded
+        self._folded_of: object = None
+        self._folded: dict[str, tuple[SessionRow, Session | None]] = {}
         serves = terminals or {"t1": evses}
         self.terminals = {
             name: FakeTerminal(self.points, name, terminal_id=str(52523535 + n))
@@ -199,11 +204,18 @@ class World:
             self.until(lambda: self.logged("station_ready"))
 
     async def _run(self) -> None:
-        loaded = load_station(self.folder / "station.yaml")
+        loaded = self._loaded()
         clock = WorldClock(self)
         self.station = Station(loaded.settings, loaded.tariff, Paths(self.state), self._log, clock)
         self._ready_from = len(self.log_lines)
         self.exit_code = await self.station.run()
+
+    def _loaded(self) -> Loaded:
+        """As from the files; what has not changed since the last start is not read again."""
+        written = tuple((self.folder / n).read_bytes() for n in ("station.yaml", "tariff.yaml"))
+        if written != self._read_from:
+            self._read_from, self._read = written, load_station(self.folder / "station.yaml")
+        return self._read
 
     def _log(self, event: str, level: str = "info", **values: Any) -> None:
         self.log_lines.append({"event": event, "level": level, "at_ms": self.now_ms} | values)
@@ -325,15 +337,28 @@ class World:
     def sessions(self) -> list[Session]:
         """Every session of the ledger, oldest first."""
         ledger = self.agent.ledger._ledger
-        found = [refold(row.id, ledger.events(row.id)) for row in ledger.sessions()]
-        return [s for s in reversed(found) if s is not None]
+        if self._folded_of is not ledger:
+            self._folded_of, self._folded = ledger, {}
+        found = []
+        for row in reversed(ledger.sessions()):
+            # Asked in every step of a wait, and folding is most of what a test costs.
+            known = self._folded.get(row.id)
+            if known is None or known[0] != row:
+                known = self._folded[row.id] = row, refold(row.id, ledger.events(row.id))
+            if known[1] is not None:
+                found.append(known[1])
+        return found
 
     def session(self) -> Session:
         """The only one, or the newest."""
         return self.sessions()[-1]
 
     def state_is(self, *states: S) -> Callable[[], bool]:
-        return lambda: bool(self.sessions()) and self.session().state in states
+        def is_in_one() -> bool:
+            sessions = self.sessions()
+            return bool(sessions) and sessions[-1].state in states
+
+        return is_in_one
 
     def until_state(self, *states: S, within_s: float = 120.0) -> Session:
         self.until(self.state_is(*states), within_s)
