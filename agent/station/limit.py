@@ -8,7 +8,7 @@ from __future__ import annotations
 from agent.session import Session
 from agent.session.acts import usage_at
 from agent.session.limits import reached, spendable_minor
-from agent.station.register import MARGIN_PERCENT, METER_STEP_WH
+from agent.station.register import MARGIN_PERCENT, step_of
 from agent.station.tariffs import Tariffs
 from agent.tariff import Usage
 from agent.tariff import limit as tariff_limit
@@ -54,7 +54,7 @@ class Limit:
             spendable_minor(session),
             max_power_w=self._power_w,
             reaction_ms=age_ms + self._turn_ms + STOP_MS,
-            meter_step_wh=METER_STEP_WH,
+            meter_step_wh=step_of(good),
         )
 
     def short_of_time(
@@ -70,14 +70,14 @@ class Limit:
             session.held_minor or 0,
             max_power_w=self._power_w,
             reaction_ms=age_ms + self._turn_ms + STOP_MS + lead_ms,
-            meter_step_wh=METER_STEP_WH,
+            meter_step_wh=step_of(good),
         )
 
     def rest(self) -> None:
         """No session is running: the time until the next question counts for nothing."""
         self._asked_ms, self._turn_ms = None, TURN_MS
 
-    def covers_start(self, session: Session) -> bool:
+    def covers_start(self, session: Session, good: Reading | None) -> bool:
         """Whether its hold lets energy flow at all."""
         found = headroom(
             self._tariffs.of(session),
@@ -85,6 +85,6 @@ class Limit:
             spendable_minor(session),
             max_power_w=self._power_w,
             reaction_ms=TURN_MS + STOP_MS,
-            meter_step_wh=METER_STEP_WH,
+            meter_step_wh=step_of(good),
         )
         return not found.reached

@@ -10,8 +10,9 @@ from agent.session.limits import cost_reason
 from agent.session.measured import LAST_DURABLE, last_durable, pays_until_wh
 from agent.station.context import Context
 from agent.station.limit import Limit
-from agent.station.register import METER_STEP_WH, Register
+from agent.station.register import Register, step_of
 from agent.tariff import Price, Tariff, Usage, session_price
+from agent.values import Reading
 
 if TYPE_CHECKING:
     from agent.station.meter_signing import MeterSigning
@@ -45,7 +46,7 @@ class MeterEnds:
         session = self._keeper.sessions.get(session_id)
         if session is None or session.state is not S.BEGINNING:
             return
-        if not self._limit.covers_start(session):
+        if not self._limit.covers_start(session, self._register.good):
             small = "approved amount" if cost_reason(session) == "limit" else "cost limit"
             why = f"the {small} is too small to charge"
             await self._keeper.tell(session_id, E.BEGIN_FAILED, {"why": why})
@@ -61,6 +62,7 @@ class MeterEnds:
             return
         data: dict[str, object] = {
             "energy_wh": reading.energy_import_wh,
+            "read_boot_ms": reading.boot_ms,
             "serial": reading.serial,
             "model": self._register.model,
         }
@@ -78,8 +80,7 @@ class MeterEnds:
             if session is None or session.state is not S.ENDING:
                 return
             if reading is not None and self._register.fits(session, reading):
-                wh = reading.energy_import_wh or 0
-                await self._tell_end(session, self._ended(session, wh))
+                await self._tell_end(session, self._ended(session, reading))
                 return
             if reading is not None or self._clock.boot_ms() >= deadline_ms:
                 seen = self._register.reading
@@ -109,11 +110,12 @@ class MeterEnds:
         await self._keeper.tell(session.id, E.ENDED, data)
         await signing.acknowledge()
 
-    def _ended(self, session: Session, wh: int) -> dict[str, object]:
+    def _ended(self, session: Session, reading: Reading) -> dict[str, object]:
         """By the register, unless it counts what was drawn behind the back of a driver who had left."""
+        wh = reading.energy_import_wh or 0
         most_wh, tariff = pays_until_wh(session), self._tariffs.of(session)
-        if most_wh is None or wh <= most_wh + METER_STEP_WH:
-            return ended(session, tariff, wh)
+        if most_wh is None or wh <= most_wh + step_of(reading):
+            return ended(session, tariff, wh) | {"read_boot_ms": reading.boot_ms}
         self._log(
             "end_not_his",
             level="error",

@@ -16,8 +16,8 @@ CONFIRM_PAUSE_S = 0.3
 CONFIRM_READS_MAX = 40  # about the time a car needs to let its current fall
 # How far two readings of one moment may lie apart: a reply on its way through a busy bus.
 READ_SLACK_MS = 6_000
-# A register in kWh as a 32-bit float steps by 8 Wh from 65 536 kWh on, and meters commonly count in 10 Wh.
-METER_STEP_WH = 10
+# Meters commonly count in 10 Wh, whatever the registers they answer with could tell apart.
+LEAST_STEP_WH = 10
 MARGIN_PERCENT = 10  # over rated power: meters and controllers have tolerances
 # Devices that start with the station, and states that are debounced, need a moment until they first answer.
 GRACE_MS = 10_000
@@ -115,7 +115,12 @@ class Register:
             return False
         allowed_ms = flowed_most_ms(session.last_at, self._clock.stamp()) + READ_SLACK_MS
         bound_wh = self._max_power_w * allowed_ms * (100 + MARGIN_PERCENT) // 360_000_000
-        return session.last_wh <= wh <= session.last_wh + bound_wh + METER_STEP_WH
+        return session.last_wh <= wh <= session.last_wh + bound_wh + step_of(reading)
+
+
+def step_of(reading: Reading | None) -> int:
+    """How far, in Wh, the register may be behind the energy: some count in 100 Wh."""
+    return LEAST_STEP_WH if reading is None else max(LEAST_STEP_WH, reading.step_wh)
 
 
 def flowed_most_ms(last: Stamp, now: Stamp) -> int:

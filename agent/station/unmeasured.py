@@ -16,7 +16,7 @@ from agent.station.charge_point import ChargePoint
 from agent.station.context import Context
 from agent.station.keeper import CLOSED_KEPT, refold
 from agent.station.recorder import Recorder
-from agent.station.register import METER_STEP_WH
+from agent.station.register import LEAST_STEP_WH
 from agent.station.stop_proof import POWER_ZERO_W
 from agent.trust.chain import Sealed, seal
 from agent.trust.keys import Signer
@@ -193,7 +193,7 @@ class Unmeasured:
         """Another meter's register, or a lower one, tells nothing."""
         more_wh = found.wh - (session.end_wh or 0)
         known_meter = session.meter_serial in (None, found.serial)
-        if not known_meter or more_wh <= METER_STEP_WH:
+        if not known_meter or more_wh <= LEAST_STEP_WH:
             return
         now = self._now()
         if await self._recorder.add(lambda ledger: draft(ledger, session.id, found, now)):

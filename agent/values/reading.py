@@ -26,7 +26,8 @@ class ReadingState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Reading:
     """`energy_import_wh` and `power_w` are None unless `state` is OK. `boot_ms` is the boot-time
-    clock at the receipt of the reply; the driver gets that clock handed in."""
+    clock at the receipt of the reply; the driver gets that clock handed in. `step_wh`: what the register
+    can tell apart where it stands now, rounded up; it may be behind the energy by so much."""
 
     state: ReadingState
     boot_ms: int
@@ -34,6 +35,7 @@ class Reading:
     power_w: int | None = None
     serial: str | None = None
     why: str = ""
+    step_wh: int = 1
 
     def __post_init__(self) -> None:
         numbers = (self.energy_import_wh, self.power_w)

@@ -2,15 +2,18 @@
 
 What a reading stands for: energy is stamped when the last byte of its reply was seen, and rounded once to
 whole Wh; power comes from the same reply where the model has both in one block, else from the next. The
-first reading, and the first after any silence, is taken twice, and model and serial number are read again
-before: a meter that was off may answer zeros for a moment, or may be another meter.
+first reading, and the first after any silence (also where nobody asked), is taken twice, and model and
+serial number are read again before: a meter that was off may answer zeros for a moment, or may be another
+meter.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 from agent.ports import DeviceUnavailable, DriverEnv, LineSpec, MeterIdentity, MeterSpec
@@ -28,6 +31,8 @@ from drivers.meter.timing import DeviceTiming
 from drivers.meter.values import NotAvailable
 
 _RIGHT_MODEL = "correct `model`, or the unit number if another meter was meant"
+# Nobody puts another meter in between two replies that lie closer together.
+HEARD_MS = 5_000
 # Highest rated power an option may give; chargers end far below.
 _MOST_RATED_W = 10_000_000
 
@@ -128,11 +133,9 @@ class ModbusMeter:
         self._claimed: dict[str, tuple[str, str]] = {}
         self._watch, self._power = RegisterWatch(rated_power_w), PowerWatch()
         self._turn = asyncio.Lock()
-        self._known = False  # a serial number (or its absence) has been read before
-        self._serial: str | None = None
-        self._heard_of = (
-            False  # serial number checked and register confirmed since the last silence
-        )
+        self._serial: str | None = None  # the last that was told, and kept while none is
+        # Serial number checked and register confirmed since the last silence.
+        self._heard_of, self._heard_ms = False, 0
 
     @property
     def timing(self) -> DeviceTiming:
@@ -154,16 +157,20 @@ class ModbusMeter:
             except BusError as error:
                 self._heard_of = False
                 raise unavailable(error, self._who) from error
+            except _Unusable as error:
+                code, _, why = error.why.partition(": ")
+                raise DeviceUnavailable(code, f"{self._who}: {why}") from error
             if other:
                 self._heard_of = False
                 raise DeviceUnavailable(
                     "MTR-015", f"{self._who}: {other}", self._model.id, _RIGHT_MODEL
                 )
-            if self._known and seen != self._serial:
-                self._watch.forget()
-                self._power = PowerWatch()
-                self._heard_of = False
-            self._known, self._serial = True, seen
+            if seen is not None and seen != self._serial:
+                if self._serial is not None:
+                    self._watch.forget()
+                    self._power = PowerWatch()
+                    self._heard_of = False
+                self._serial = seen
             return MeterIdentity(self._model.id, seen)
 
     async def signs(self) -> dict[str, str | None] | None:
@@ -189,7 +196,8 @@ class ModbusMeter:
             return Reading(state, self._env.boot_ms(), serial=self._serial, why=why)
 
     async def _read(self) -> Reading:
-        if not self._heard_of:
+        if not self._heard_of or self._env.boot_ms() - self._heard_ms > HEARD_MS:
+            self._heard_of = False
             await self._check_model()
             await self._check_serial()
             first = await self._read_registers()
@@ -198,6 +206,7 @@ class ModbusMeter:
             self._heard_of = True
         else:
             got = await self._read_registers()
+        self._heard_ms = got.at_ms
         state, why = self._watch.judge(got.energy_wh, got.step_wh, got.at_ms)
         code = "MTR-012"
         if state is ReadingState.OK:
@@ -207,7 +216,8 @@ class ModbusMeter:
             raise _Unusable(
                 state, f"{code}: {why}; check the meter, then restart the agent", got.at_ms
             )
-        return Reading(state, got.at_ms, got.energy_wh, got.power_w, self._serial)
+        step_wh = ceil(got.step_wh)
+        return Reading(state, got.at_ms, got.energy_wh, got.power_w, self._serial, step_wh=step_wh)
 
     def _agree(self, first: _Registers, second: _Registers) -> None:
         rated = self._watch.rated_power_w or UNKNOWN_RATED_POWER_W
@@ -226,7 +236,9 @@ class ModbusMeter:
         """What the meter claims to be, if that is not this model; empty where it is, or says nothing.
         Registers that are known from one weak source only (`sure` is false) refuse nobody."""
         for mark in self._model.identity:
-            seen = await self._told(mark.text) if mark.sure else None
+            seen = (
+                await self._told_twice(mark.name, mark.text, mark.expected) if mark.sure else None
+            )
             if seen is not None and seen not in mark.expected:
                 return await self._claim(mark, seen)
         return ""
@@ -248,21 +260,47 @@ class ModbusMeter:
             )
 
     async def _check_serial(self) -> None:
-        seen = await self._read_serial()
-        expected = self._spec.serial or (self._serial if self._known else seen)
-        if seen != expected:
+        expected = self._spec.serial or self._serial
+        seen = await self._read_serial(expected)
+        if expected is None:
+            self._serial = seen
+        elif seen is None:
+            raise _Unusable(
+                ReadingState.NOT_AVAILABLE,
+                f"MTR-013: the meter tells no serial number; expected {expected}",
+                self._env.boot_ms(),
+            )
+        elif seen != expected:
             raise _Unusable(
                 ReadingState.WRONG_SERIAL,
-                f"MTR-010: serial number {seen or 'not told'}; expected {expected}; "
+                f"MTR-010: serial number {seen}; expected {expected}; "
                 "the meter was changed, or the configuration names another one",
                 self._env.boot_ms(),
                 seen,
             )
-        self._known, self._serial = True, seen
 
-    async def _read_serial(self) -> str | None:
+    async def _read_serial(self, expected: str | None = None) -> str | None:
         place = self._model.serial_number
-        return None if place is None else await self._told(place)
+        if place is None:
+            return None
+        if expected is None:
+            return await self._told(place)
+        return await self._told_twice("serial number", place, (expected,))
+
+    async def _told_twice(self, name: str, text: Text, expected: Sequence[str]) -> str | None:
+        """As `_told`; something else than expected only when it is told again at once. It ends a session,
+        and one damaged or early answer must not."""
+        seen = await self._told(text)
+        if seen is None or seen in expected:
+            return seen
+        again = await self._told(text)
+        if again == seen or again in expected:
+            return again
+        raise _Unusable(
+            ReadingState.NOT_AVAILABLE,
+            f"MTR-013: the meter tells its {name} as {seen}, then as {again or 'nothing'}",
+            self._env.boot_ms(),
+        )
 
     async def _told(self, text: Text) -> str | None:
         """None where the meter has no such text, or refuses to tell it."""

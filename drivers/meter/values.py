@@ -143,9 +143,12 @@ def text_of(
     words: Sequence[int], type_name: str, order: WordOrder, marks: Sequence[str]
 ) -> str | None:
     """The text in these registers; None where the meter tells none. Characters stand in the order of the
-    registers, whatever the word order; numbers are told in decimal."""
+    registers, whatever the word order; numbers are told in decimal.
+
+    Zero and all ones are nobody's serial number or code, whatever the model's marks: a meter that has just
+    been switched on answers so for a moment."""
     raw = raw_number(words, order)
-    if is_marked(raw, 16 * len(words), marks):
+    if is_marked(raw, 16 * len(words), ("zero", "all_ones", *marks)):
         return None
     if type_name == "bcd":
         digits = f"{raw:0{4 * len(words)}X}"

@@ -11,7 +11,7 @@ from hil.meter.wordmap import Register
 NAN = 0x7FC00000
 _BITS = {"u16": 16, "i16": 16, "u32": 32, "i32": 32, "u64": 64, "i64": 64}
 # The mark of a quantity that is not there: the largest number of the type, all ones where it has no sign.
-_ABSENT_SIGNED = {"i16": 0x8000, "i32": 0x7FFFFFFF, "i64": 0x7FFFFFFFFFFFFFFF}
+_ABSENT_SIGNED = {"i16": 0x8000, "i32": 0x7FFFFFFF, "idec24": 0x7FFFFFFF, "i64": 0x7FFFFFFFFFFFFFFF}
 _DEC24_MOST = 0xFFFFFF
 _IDEC24_MOST = 0x7FFFFF
 

@@ -71,4 +71,5 @@ class MeterDriver:
         if self._p.meter_claims is not None:
             return Reading(self._p.meter_claims, now, why="MTR-015: it claims to be another one")
         wh = self._p.register_wh // self._p.meter_step_wh * self._p.meter_step_wh
-        return Reading(ReadingState.OK, now, wh, self._p.power_w, self._p.serial)
+        step_wh = self._p.meter_step_wh
+        return Reading(ReadingState.OK, now, wh, self._p.power_w, self._p.serial, step_wh=step_wh)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.station_world import World, charge
+from support.station_world import CARD, World, charge
 
 from agent.ports import MeterSpec
 from agent.session import S
@@ -39,6 +39,21 @@ def test_an_old_reading_is_not_made_durable_as_one_of_now(make: Make) -> None:
     assert after, "the last one was stored when the meter fell silent"
     assert all(at <= silent_ms + READ_SLACK_MS for at, _ in after), after
     assert all(abs(wh - good) <= 5 for _, wh in after)
+
+
+@pytest.mark.parametrize("step_wh", [10, 100, 1000])
+def test_the_last_step_of_a_coarse_register_is_billed(make: Make, step_wh: int) -> None:
+    """Some meters count in 100 Wh: between two readings of one second theirs rises by a whole step."""
+    w = make()
+    w.plant.meter_step_wh = step_wh
+    charge(w, seconds=60)
+    w.until(lambda: w.plant.register_wh % step_wh >= step_wh - 3, within_s=600)
+    before_wh = w.plant.register_wh
+    w.terminal.tap(CARD)
+    session = w.until_state(S.CLOSED)
+    assert w.plant.register_wh // step_wh > before_wh // step_wh, "the car lets go behind the step"
+    assert (session.end_quality, w.logged("end_unconfirmed")) == ("confirmed", [])
+    assert session.end_wh == w.plant.register_wh // step_wh * step_wh
 
 
 def test_the_meter_is_bounded_by_what_its_connector_can_do(

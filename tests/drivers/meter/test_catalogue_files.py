@@ -3,6 +3,7 @@ wrong, told with file, line and reason."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from drivers.meter.catalogue import (
     load_file,
     load_model,
 )
-from drivers.meter.values import UNITS
+from drivers.meter.quantity import number_in
+from drivers.meter.values import TYPES, UNITS
 
 ALL_TWELVE = [
     "abb_b21_b23_b24", "bauer_bsm_ws36a", "carlogavazzi_em24_rs485", "carlogavazzi_em340_family",
@@ -247,3 +249,14 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     said = [problem.text.split(":")[0] for problem in problems]
     assert said == ["phases", "baud", "address", "unit", "model_code"]
     assert len(str(caught.value).splitlines()) == 5
+
+
+@pytest.mark.parametrize("name", ALL_TWELVE)
+def test_a_power_just_below_zero_is_a_number(name: str) -> None:
+    """All ones is minus one in a signed register: an idle meter reads so."""
+    power = load_model(name).power
+    if TYPES[power.type][1] not in ("signed", "signed_decimal"):
+        return  # an unsigned or a float register has no such number
+    ones = [0xFFFF] * (power.registers + 1)
+    read = replace(power, at=0, exponent_at=None)
+    assert -1 <= number_in(read, ones).value < 0

@@ -205,8 +205,8 @@ def test_a_meter_that_tells_no_serial_number_is_read_all_the_same(
         await bus.close()
         meter, bus, *_ = setup(device, serial="5")
         reading = await meter.read()
-        assert reading.state is ReadingState.WRONG_SERIAL
-        assert "not told" in reading.why
+        assert reading.state is ReadingState.NOT_AVAILABLE
+        assert "tells no serial number" in reading.why
         await bus.close()
 
     asyncio.run(main())
