@@ -247,9 +247,9 @@ def began(s: Session, e: Event) -> Session:
     return replace(
         told_by_meter(s, e),
         begin_wh=wh,
-        began_at=e.stamp,
+        began_at=e.read_at(),
         last_wh=wh,
-        last_at=e.stamp,
+        last_at=e.read_at(),
         meter_serial=None if serial is None else str(serial),
         meter_model=e.text("model"),
     )
@@ -263,7 +263,7 @@ def progress(s: Session, e: Event) -> Session:
     wh = e.integer("energy_wh")
     if s.last_wh is not None and wh < s.last_wh:
         return s  # a lower register is a fault of the meter, never a new base
-    return replace(s, last_wh=wh, last_at=e.stamp)
+    return replace(s, last_wh=wh, last_at=e.read_at())
 
 
 def usage_at(s: Session, now: Stamp) -> tuple[int, int]:
@@ -299,7 +299,7 @@ def ended(s: Session, e: Event) -> Session:
         told_by_meter(s, e),
         end_wh=e.integer("energy_wh"),
         ended_at=e.stamp,
-        end_read_at=last_durable(s).at if by_last else e.stamp,
+        end_read_at=last_durable(s).at if by_last else e.read_at(),
         end_quality=e.text("quality"),
         cost_minor=e.integer("cost_minor"),
         price=e.mapping("price"),

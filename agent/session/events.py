@@ -31,15 +31,17 @@ class E(StrEnum):
     # text that a signing meter's transaction begins with, before it does; found?: what an earlier session
     # left in the meter
     SIGNING = "signing"
-    BEGAN = "began"  # energy_wh, serial, model, meter_trouble? (id, why: the meter cannot sign)
+    # energy_wh, read_boot_ms (when the meter answered), serial, model, meter_trouble? (id, why: the meter
+    # cannot sign)
+    BEGAN = "began"
     BEGIN_FAILED = "begin_failed"  # why
     ENERGY_FLOWS = "energy_flows"
     SUSPENDED = "suspended"
-    PROGRESS = "progress"  # energy_wh, power_w
+    PROGRESS = "progress"  # energy_wh, read_boot_ms, power_w
     STOP = "stop"  # reason, and for the limit the computed margin
     STOPPED = "stopped"  # proof
-    # energy_wh, quality, cost_minor, price, bill, meter_values? (text, public_key: what the meter signed) or
-    # meter_trouble?
+    # energy_wh, read_boot_ms?, quality, cost_minor, price, bill, meter_values? (text, public_key: what the
+    # meter signed) or meter_trouble?
     ENDED = "ended"
     RECORDED = "recorded"  # seq
     EVIDENCE = "evidence"  # amount_minor?, result, details: stored before it is answered
@@ -93,6 +95,15 @@ class Event:
 
     def optional_int(self, key: str) -> int | None:
         return None if self.data.get(key) is None else self.integer(key)
+
+    def read_at(self) -> Stamp:
+        """When the reading that it carries was taken: a signature or a slow disk may lie between."""
+        read_boot_ms = self.optional_int("read_boot_ms")
+        return (
+            self.stamp
+            if read_boot_ms is None
+            else self.stamp.earlier(self.stamp.boot_ms - read_boot_ms)
+        )
 
     def mapping(self, key: str) -> Mapping[str, object]:
         value = self.data.get(key) or {}

@@ -337,15 +337,15 @@ class ChargePoint:
             await self._save(session)
 
     async def _save(self, session: Session) -> None:
-        """Make the last good reading durable, if it can be true. An old one is left: the event's time is
-        taken for the reading's when a later reading is judged."""
+        """Make the last good reading durable, if it can be true. An old one was saved when the meter fell
+        silent."""
         now = self._saved_ms = self._clock.boot_ms()
         good = self.register.good
         if good is None or good.energy_import_wh is None or now - good.boot_ms > READ_SLACK_MS:
             return
         if self.register.fits(session, good):
-            data = {"energy_wh": good.energy_import_wh, "power_w": good.power_w or 0}
-            await self._keeper.tell(session.id, E.PROGRESS, data)
+            data = {"energy_wh": good.energy_import_wh, "read_boot_ms": good.boot_ms}
+            await self._keeper.tell(session.id, E.PROGRESS, data | {"power_w": good.power_w or 0})
 
     # --- stop -------------------------------------------------------------------------------------
 

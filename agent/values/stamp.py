@@ -57,6 +57,10 @@ class Stamp:
             return self
         return replace(self, utc_ms=utc_ms, quality=later.quality)
 
+    def earlier(self, ms: int) -> Stamp:
+        """The moment so long before, as the same clocks would have told it."""
+        return replace(self, utc_ms=self.utc_ms - ms, boot_ms=self.boot_ms - ms)
+
     def to_json(self) -> dict[str, int | str]:
         return {
             "utc_ms": self.utc_ms,

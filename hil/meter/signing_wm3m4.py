@@ -138,7 +138,8 @@ class Wm3m4Unit:
         now_ns = self._world.now_ns()
         due_ns = now_ns + (SIGN_MS + self.faults.slow_ms) * NS_PER_MS
         self._status_now = IN_PROGRESS
-        reading = {"tm": self.clock.ocmf(now_ns), "wh": int(self._world.import_wh)}
+        status = "S" if self._sync.words[0] == 2 else "I"
+        reading = {"tm": self.clock.ocmf(now_ns, status), "wh": int(self._world.import_wh)}
         if command == 0x4200:
             if memory["data"] and not self._marked():
                 memory["discarded"] += 1
@@ -162,7 +163,7 @@ class Wm3m4Unit:
             return INVALID_STATE
         if self.faults.refuses():
             return self.faults.code or INVALID_TIME
-        if not self.clock.valid or self._sync.words[0] != 2:
+        if not self.clock.valid:
             return INVALID_TIME
         if not 0 < self._length.words[0] <= TEMPLATE_BYTES:
             return MESSAGE_SIZE

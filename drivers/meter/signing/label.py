@@ -38,11 +38,12 @@ _KEYS = frozenset({"ID", "IT", "IL", "IF", "IS", "TT", "CT", "CI", "TM"})
 
 @dataclass(frozen=True, slots=True)
 class TimeOfDay:
-    """A time of day as it was at `at_ms` of the boot-time clock."""
+    """A time of day as it was at `at_ms` of the boot-time clock. `synchronised`: with status S."""
 
     utc_ms: int
     offset_min: int
     at_ms: int
+    synchronised: bool
 
     def utc_s(self, now_ms: int) -> int:
         """Whole seconds since 1970 at `now_ms`."""
@@ -123,7 +124,7 @@ def _time(text: str, now_ms: int) -> TimeOfDay | None:
     offset = at.utcoffset()
     assert offset is not None
     utc_ms = int(at.timestamp()) * 1000 + int(match[2])
-    return TimeOfDay(utc_ms, int(offset.total_seconds()) // 60, now_ms)
+    return TimeOfDay(utc_ms, int(offset.total_seconds()) // 60, now_ms, match[4] == "S")
 
 
 def limit(name: str, value: str, most: int) -> bytes:

@@ -13,7 +13,7 @@ import hashlib
 import json
 
 from drivers.meter.signing.der import minimal_signature, p256_key
-from drivers.meter.signing.label import Label
+from drivers.meter.signing.label import Label, TimeOfDay
 from drivers.meter.signing.steps import (
     Pause,
     Sent,
@@ -44,7 +44,7 @@ COMMAND, BEGIN, END = 7051, 0x4200, 0x7200
 STATUS, IN_PROGRESS, SIGNED, FIRST_ERROR = 7052, 2, 15, 128
 TIMEZONE, EPOCH = 7053, 7054
 TEMPLATE_LENGTH, DATA_LENGTH, ALGORITHM = 7056, 7057, 7059
-TIME_SYNC, SYNCHRONISED = 7071, 2
+TIME_SYNC, LOST, SYNCHRONISED = 7071, 0, 2
 TEMPLATE, TEMPLATE_MOST = 7100, 1024  # bytes up to the signed data
 DATA, DATA_MOST = 7612, 1024
 PUBLIC_KEY, KEY_WORDS = 8124, 32
@@ -139,16 +139,22 @@ class Wm3m4:
     def _prepare(self, label: Label, text: bytes) -> Steps[None]:
         """Time and text; both are gone after a power loss."""
         if label.time is not None:
-            utc_s = label.time.utc_s((yield from now()))
-            yield from write(EPOCH, (utc_s >> 16 & 0xFFFF,), single=True)
-            yield from write(EPOCH + 1, (utc_s & 0xFFFF,), single=True)
-            yield from write(TIMEZONE, (label.time.offset_min & 0xFFFF,), single=True)
-            yield from write(TIME_SYNC, (SYNCHRONISED,), single=True)
+            yield from self._set_clock(label.time)
         yield from write(TEMPLATE, text_words(text))
         yield from write(TEMPLATE_LENGTH, (len(text),), single=True)
         told = yield from self._template(len(text))
         if told != text:
             raise unusable("the meter reads back another text than was written")
+
+    def _set_clock(self, time: TimeOfDay) -> Steps[None]:
+        """A time that is not synchronised is not called so, and does not replace one that is."""
+        if not time.synchronised and (yield from read(TIME_SYNC)) == (SYNCHRONISED,):
+            return
+        utc_s = time.utc_s((yield from now()))
+        yield from write(EPOCH, (utc_s >> 16 & 0xFFFF,), single=True)
+        yield from write(EPOCH + 1, (utc_s & 0xFFFF,), single=True)
+        yield from write(TIMEZONE, (time.offset_min & 0xFFFF,), single=True)
+        yield from write(TIME_SYNC, (SYNCHRONISED if time.synchronised else LOST,), single=True)
 
     def _template(self, many: int) -> Steps[bytes]:
         words = yield from read_long(TEMPLATE, (many + 1) // 2, READ_MOST)

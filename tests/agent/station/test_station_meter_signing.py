@@ -16,6 +16,7 @@ from agent.ports import DeviceUnavailable
 from agent.session import S
 from agent.trust import ocmf
 from agent.trust.ocmf import Expected, against
+from agent.values import Reading
 from drivers.meter.signing.meter import SigningModbusMeter
 from hil.meter.signing_common import SigningUnit
 
@@ -54,6 +55,34 @@ def pay(w: World, card: bytes = CARD) -> None:
 def restart(w: World) -> None:
     w.passes(3)
     w.start()
+
+
+def test_begin_and_end_have_the_time_at_which_the_meter_answered(
+    station: SigningStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signature may take seconds before the reading is stored."""
+    answered: set[tuple[int | None, int]] = set()
+    read = SigningModbusMeter.read
+
+    async def noted(meter: SigningModbusMeter) -> Reading:
+        reading = await read(meter)
+        answered.add((reading.energy_import_wh, reading.boot_ms))
+        return reading
+
+    monkeypatch.setattr(SigningModbusMeter, "read", noted)
+    w = begin(station)
+    pay(w)
+    s = w.session()
+    assert s.began_at is not None and s.end_read_at is not None
+    assert (s.begin_wh, s.began_at.boot_ms) in answered
+    assert (s.end_wh, s.end_read_at.boot_ms) in answered
+    rows = w.agent.ledger._ledger.events(s.id)
+    stored_ms = {row.name: row.stamp.boot_ms for row in rows}
+    assert stored_ms["began"] - s.began_at.boot_ms > 50, "the meter has signed in between"
+    meter = next(body["meter"] for body in bodies(w))
+    assert meter["begin"] == s.began_at.to_json() and meter["end"] == s.end_read_at.to_json()
+    passed_ms = s.end_read_at.utc_ms - s.began_at.utc_ms
+    assert passed_ms == s.end_read_at.boot_ms - s.began_at.boot_ms
 
 
 def bodies(w: World) -> list[dict[str, Any]]:
