@@ -265,9 +265,11 @@ def ocmf(session_id: str, xml: bool, state: Path, as_json: bool) -> None:
     if as_json:
         print_json(values)
     elif xml:
-        click.echo(write([Value(value["text"], value["public_key"]) for value in values]))
+        found_xml = write([Value(value["text"], value["public_key"]) for value in values])
+        click.echo(found_xml.encode())
     else:
-        click.echo("\n".join(value["text"] for value in values))
+        # As bytes: a terminal's coding must not touch what is signed.
+        click.echo("\n".join(value["text"] for value in values).encode())
 
 
 @command.command("close")

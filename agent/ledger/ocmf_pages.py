@@ -1,4 +1,4 @@
-"""Which page (PG) of signed readings each record key has used. SQL only: the caller holds the transaction.
+"""Which page (PG) of signed readings the record keys have used. SQL only: the caller holds the transaction.
 
 A page is taken in the commit that stores the record with the signed text, and in no other: what was signed
 and not stored has never left the process, so its page is still free (decision 0012)."""
@@ -14,7 +14,8 @@ from agent.ledger.errors import LedgerError
 from agent.ledger.rows import UsedPage
 from agent.trust.plain import JSON
 
-# A row of `meta` for each key, and one without a key: no key begins at or below that page.
+# A row of `meta` for each key, and one without a key. The pages count on over all of them: whoever reads the
+# records sees a station that changed its key, and not one that began anew.
 _PREFIX = "ocmf_page"
 # The signed text is read as text here: what it says was looked at when it was made.
 _NUMBER = re.compile(r"[0-9]{1,12}")
@@ -24,20 +25,20 @@ EPOCH_S = 1_577_836_800  # 2020
 
 
 def used(db: apsw.Connection) -> dict[str, int]:
-    """The last page of each key; that of "" is where the others begin behind."""
+    """The last page of each key; that of "" is where all began behind."""
     found = db.execute("SELECT key, value FROM meta WHERE key GLOB ?", (f"{_PREFIX}*",))
     # Rows that were salvaged from a damaged file may say anything.
     rows = [(key, value) for key, value in found if _NUMBER.fullmatch(value)]
     return {key.removeprefix(_PREFIX).removeprefix("."): int(value) for key, value in rows}
 
 
-def last(pages: Mapping[str, int], kid: str) -> int:
-    return max(pages.get(kid, 0), pages.get("", 0))
+def last(pages: Mapping[str, int]) -> int:
+    return max(pages.values(), default=0)
 
 
 def check(db: apsw.Connection, page: UsedPage) -> None:
-    """It is the next of its key. Raises LedgerError."""
-    before = last(used(db), page.kid)
+    """It is the next one. Raises LedgerError."""
+    before = last(used(db))
     if page.number != before + 1:
         raise LedgerError(
             "LED-011",

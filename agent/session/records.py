@@ -54,6 +54,7 @@ def session_record(
         "signed_values": [dict(value) for value in signed_values],
         "signed_values_missing": None if missing is None else dict(missing),
         "meter_signing": None if meter_signing is None else dict(meter_signing),
+        "meter_found": list(s.meter_found),
         "charging_s": s.charging_ms // 1000,
         "charging_ms": s.charging_ms,
         "idle_ms": s.idle_ms,

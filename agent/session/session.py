@@ -67,6 +67,7 @@ class Session:
         default_factory=dict
     )  # its own signed bytes, as text, and its public key
     meter_trouble: Json = field(default_factory=dict)  # id and why: it could not sign
+    meter_found: tuple[str, ...] = ()  # what earlier transactions had left in it
     begin_wh: int | None = None
     began_at: Stamp | None = None
     last_wh: int | None = None

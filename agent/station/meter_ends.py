@@ -107,8 +107,8 @@ class MeterEnds:
             await self._keeper.tell(session.id, E.ENDED, data)
             return
         data |= await signing.end(session)
-        await self._keeper.tell(session.id, E.ENDED, data)
-        await signing.acknowledge()
+        if (await self._keeper.tell(session.id, E.ENDED, data)).taken:
+            await signing.acknowledge()
 
     def _ended(self, session: Session, reading: Reading) -> dict[str, object]:
         """By the register, unless it counts what was drawn behind the back of a driver who had left."""

@@ -78,7 +78,7 @@ class MeterSigning:
                 meter.resume(self._timed(text))
                 await self._again(meter.end)
                 data = await self._again(meter.fetch)
-                key = await self._again(meter.public_key)
+                key = await self._key(meter)
             if card_like.in_text(value := as_text(data)):
                 raise DeviceUnavailable(CARD_NUMBER, "the meter's record holds a card number")
             found.update({"text": value, "public_key": "" if key is None else key.hex()})
@@ -172,6 +172,17 @@ class MeterSigning:
                     raise
             await asyncio.sleep(AGAIN_S)
         return await work()
+
+    async def _key(self, meter: SigningMeter) -> bytes | None:
+        """Its record is evidence without it, too: the key is printed on the meter."""
+        try:
+            found: bytes | None = await self._again(meter.public_key)
+        except DeviceUnavailable as error:
+            self._log(
+                "meter_key_not_told", {"id": error.code, "why": str(error)}, "its record is kept"
+            )
+            return None
+        return found
 
     async def _bounded(self, work: Callable[[], Awaitable[None]], bound_s: float) -> Json:
         """Why it failed, with an id; empty when it did not."""

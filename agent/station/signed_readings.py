@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import tzinfo
 
 from agent.ledger import UsedPage
+from agent.ledger.ocmf_pages import last as last_page
 from agent.session import Session
 from agent.session.limits import COST_REACHED, ENERGY_REACHED, TIME_REACHED
 from agent.session.measured import LAST_DURABLE
@@ -57,15 +58,16 @@ class SignedReadings:
         self._zone, self._tariffs, self._log = zone, tariffs, log
 
     def of(self, session: Session, pages: Mapping[str, int], key: Signer) -> Values:
-        """The meter's own, where it signs, else ours. Off the event loop. `pages`: the last page of each key,
-        that of "" for all. Raises KeyRefused and nothing else: without the key there is no record, either."""
+        """The meter's own, where it signs, else ours. Off the event loop. `pages`: the last page of each key.
+        Raises KeyRefused and nothing else: without the key there is no record, either."""
         if session.meter_values:
             # Imported late: most meters do not sign, and a board has little memory.
             from agent.station.meter_values import meter_values, trouble_in
 
-            values = meter_values(session)
+            values, tariff = meter_values(session), self._tariffs.surely_of(session)
+            text = "" if tariff is None else tariff_text(tariff)
             try:
-                return Values(values, meter=trouble_in(session, values))
+                return Values(values, meter=trouble_in(session, values, text))
             except FAULTS as error:
                 return Values(values, meter={"id": CODE, "why": _words(error)})
         amiss = {name: str(text) for name, text in session.meter_trouble.items()} or None
@@ -75,7 +77,7 @@ class SignedReadings:
 
     def _own(self, session: Session, pages: Mapping[str, int], key: Signer) -> Values:
         kid = key.public.kid
-        number = max(pages.get(kid, 0), pages.get("", 0)) + 1
+        number = last_page(pages) + 1
         try:
             value = ocmf.make(self._content(session, number), key).json()
             _no_card(value["text"])

@@ -3,8 +3,8 @@
 Drivers drop card data at the parser (design §2 rule 10); this catches the mistake that lets one through.
 It must not cry wolf, because a refused commit stops a sale: only a run of 13 to 19 digits that stands
 alone, begins like a payment card (2 to 6, ISO/IEC 7812-1) and passes the Luhn check counts. Hashes,
-decimal strings and UUIDs do not stand alone in that sense; times in milliseconds, serial numbers and the
-terminal's contract number (`vu`, up to 15 digits) are left out by their key.
+decimal strings and UUIDs do not stand alone in that sense; times in milliseconds, serial numbers (in the text
+of an OCMF record, too) and the terminal's contract number (`vu`, up to 15 digits) are left out by their key.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _ALONE = re.compile(
 )
 # Most texts hold no such run at all; this sees it in a tenth of the time.
 _MAYBE = re.compile(r"\d[\d -]{11,}\d")
+# Meter and gateway name themselves so (OCMF, "Meter Identification"), in up to 20 digits.
+_OCMF_SERIAL = re.compile(r'"(?:MS|GS)" ?: ?"[^"]*"')
 _NOT_CARDS = ("_ms", "_id", "serial")
 _NOT_CARD = ("vu", "aid")
 
@@ -37,7 +39,8 @@ def in_text(text: str) -> bool:
     """True when `text` holds what looks like a card number."""
     if _MAYBE.search(text) is None:
         return False
-    found = (re.sub(r"[ -]", "", match.group(1)) for match in _ALONE.finditer(text))
+    texts = _ALONE.finditer(_OCMF_SERIAL.sub('""', text))
+    found = (re.sub(r"[ -]", "", match.group(1)) for match in texts)
     return any(13 <= len(digits) <= 19 and luhn(digits) for digits in found)
 
 

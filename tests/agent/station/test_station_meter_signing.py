@@ -265,6 +265,7 @@ def test_a_meter_that_is_away_at_the_end_holds_no_capture_back(
     assert line["id"] == "MTR-031"
     found = [e.data["found"] for e in events(w) if e.name == "signing" and "found" in e.data]
     assert len(found) == 1 and ocmf.verify(str(found[0]), station_key(body, w)).valid
+    assert bodies(w)[1]["meter_found"] == found and body["meter_found"] == []
 
 
 def station_key(_: dict[str, Any], w: World) -> str:
@@ -304,3 +305,36 @@ def test_a_card_number_that_the_meter_quotes_reaches_no_event(
     assert body["meter_signing"] == {"id": "MTR-034", "why": "MTR-034"}
     assert "4111" not in str(w.log_lines)
     one_end_each(w)
+
+
+def test_a_record_without_its_key_is_kept(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is printed on the meter, too."""
+    station = SigningStation(make, monkeypatch, "carlogavazzi_em580")
+
+    async def refuses(_: object) -> None:
+        raise DeviceUnavailable("MTR-002", "nothing came")
+
+    w = begin(station)
+    with monkeypatch.context() as broken:
+        broken.setattr(SigningModbusMeter, "public_key", refuses)
+        pay(w)
+    (body,) = bodies(w)
+    (value,) = body["signed_values"]
+    assert (value["signed_by"], value["public_key"]) == ("meter", "")
+    assert body["meter_signing"]["id"] == "STA-064"
+    assert w.logged("meter_key_not_told")[0]["id"] == "MTR-002"
+    pay(w, OTHER_CARD)
+    genuine(bodies(w)[1], w)
+    assert ocmf.verify(value["text"], bodies(w)[1]["signed_values"][0]["public_key"]).valid
+
+
+def test_a_serial_number_like_a_cards_costs_no_evidence(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = SigningStation(make, monkeypatch, "carlogavazzi_em580")
+    station.site.slave.serial = "4222222222222"
+    w = begin(station)
+    pay(w)
+    (body,) = bodies(w)
+    genuine(body, w)
+    assert '"MS":"4222222222222"' in body["signed_values"][0]["text"]
