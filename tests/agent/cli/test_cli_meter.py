@@ -211,7 +211,11 @@ def test_watching_in_a_pipe_comes_line_by_line_until_it_is_stopped(
             "eastron_sdm630",
         ]
         command += ["--port", str(meter.link), "--state", str(state), "--watch"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        # A shell's background jobs inherit that it is ignored, and so would the command.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        with subprocess.Popen(command, **pipes) as process:
+            signal.signal(signal.SIGINT, before)
             assert process.stdout is not None
             assert b"serial 12345678" in process.stdout.readline()
             # The first looks may follow each other at once: finding the meter took a moment.
