@@ -3,6 +3,7 @@
 Helpers that tests share are modules in tests/support (imported as `from support.x import y`).
 """
 
+import gc
 import json
 import os
 import random
@@ -23,9 +24,9 @@ COUNTS_VARIABLE = "VOLTILL_TEST_COUNTS"
 PROCESS_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 SEED_BITS = 32
 LONGEST_FIRST = ("end_to_end", "simulate")
-# Cases of one test that coverage sees, and the folder where it sees all: packaging/dev/gate.py wants every
-# branch of what reads a terminal's bytes.
-MEASURED_CASES = 2
+# How many cases of one test coverage sees, and the folder where it sees all: packaging/dev/gate.py wants
+# every branch of what reads a terminal's bytes.
+MEASURED_CASES = 1
 WHOLLY_MEASURED = frozenset({"terminal"})
 _measured: Counter[str] = Counter()
 # Folders and modules whose volume is not measured, nor the processes they start.
@@ -136,6 +137,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent.name not in LONGEST_FIRST)
 
 
+def pytest_collection_finish() -> None:
+    """Thousands of tests are there to stay: the collector need not look at them each time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Thousands of runs over what other tests cover take more than twice as long while coverage looks on, and
@@ -156,7 +163,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _tells_coverage_something(item: pytest.Item) -> bool:
-    """Of one test with many parameters the first few do, except where every branch counts."""
+    """Of one test with many parameters the first does, except where every branch counts."""
     if item.path.parent.name in UNMEASURED or item.path.stem in UNMEASURED:
         return False
     if item.path.parent.name in WHOLLY_MEASURED:
