@@ -77,7 +77,8 @@ def simulate(arguments: Sequence[str]) -> int:
     sys.stdout.flush()
     command = [str(spec.python), "-m", "simulate", *arguments]
     # A seed is the same run everywhere: nothing may depend on the order of a set of this process.
-    os.execve(command[0], command, {**run_environ(spec), "PYTHONHASHSEED": "0"})
+    environ = {**environment.BIG_PAGES, **run_environ(spec), "PYTHONHASHSEED": "0"}
+    os.execve(command[0], command, environ)
 
 
 def run_environ(spec: environment.Spec) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dev import extras, system
-from dev.environment import ROOT, Spec
+from dev.environment import BIG_PAGES, ROOT, Spec
 from dev.say import DevError, say, step
 
 GATE_TIMEOUT_S = 2700
@@ -28,10 +28,6 @@ WHOLLY_COVERED = tuple(
     )
 )
 """What reads and writes a terminal's bytes: a branch nobody has run is one a terminal will find."""
-
-BIG_PAGES = {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""Memory in big pages, where the kernel offers them: some virtual machines need microseconds to find a small
-one, and merely collecting the tests took them 150 s in place of 11."""
 
 COUNTS_VARIABLE = "VOLTILL_TEST_COUNTS"
 """Names the file into which tests/conftest.py writes what it counted."""
