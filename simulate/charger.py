@@ -4,6 +4,7 @@ the energy that flowed."""
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,11 +21,13 @@ BAUD = 9600
 START_WH = 104_211
 TURNAROUND_S = 0.015
 NS = 1_000_000_000
+_NS_PER_H = 3_600 * NS
 
 
 @dataclass(slots=True)
 class Connector:
-    """One connector. `idle_ns`: time in which energy was offered and the car drew nothing."""
+    """One connector. `idle_ns`: time in which energy was offered and the car drew nothing. `curve`: since
+    when (ns) which power flows (mW), and the energy until then (mWh)."""
 
     name: str
     plant: Plant
@@ -34,6 +37,7 @@ class Connector:
     idle_ns: int = 0
     seen_ns: int = 0
     meter_faults: int = 0
+    curve: list[tuple[int, int, int]] = field(default_factory=list)
 
     def look(self, now_ns: int) -> None:
         """Bring physics and bookkeeping up to now; to be called before and after anything changes."""
@@ -50,7 +54,15 @@ class Connector:
             self.offered_ns += passed
             if not self.plant.power_mw:
                 self.idle_ns += passed
+        if passed > 0 and (not self.curve or self.curve[-1][1] != self.plant.power_mw):
+            self.curve.append((self.seen_ns, self.plant.power_mw, self.plant.energy_mwh))
         self.seen_ns = to_ns
+
+    def energy_mwh_at(self, ns: int) -> int:
+        """What had flowed by then."""
+        before = bisect_right(self.curve, ns, key=lambda piece: piece[0])
+        since_ns, power_mw, energy_mwh = self.curve[max(0, before - 1)]
+        return energy_mwh + power_mw * max(0, ns - since_ns) // _NS_PER_H
 
 
 @dataclass(slots=True)

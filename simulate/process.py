@@ -151,7 +151,7 @@ class BoardClock:
 
     def boot_ms(self) -> int:
         world = self._world
-        return int(round(world.time.now_s * 1000) - world.booted_ms)
+        return int(round(world.time.now_s * 1000) - world.booted[-1])
 
     def stamp(self) -> Stamp:
         world = self._world

@@ -85,7 +85,7 @@ class World:
         self.outages: list[tuple[int, int]] = []
         self.violations: list[tuple[str, str]] = []
         # Clocks
-        self.booted_ms, self.boots, self.skew_ms = 0, 1, 0
+        self.booted, self.skew_ms = [0], 0  # when each boot began
         self.clock_set = True
         self._idle_poll_s = idle_poll_s
         self.stall_s = 0.0
@@ -154,7 +154,7 @@ class World:
     # --- time -------------------------------------------------------------------------------------
 
     def boot_ms(self) -> int:
-        return self.time.ms - self.booted_ms
+        return self.time.ms - self.booted[-1]
 
     def utc_ms(self) -> int:
         if not self.clock_set:
@@ -163,7 +163,7 @@ class World:
 
     @property
     def boot_id(self) -> str:
-        return f"boot-{self.boots}"
+        return f"boot-{len(self.booted)}"
 
     def quality(self) -> Quality:
         return Quality.TRUSTED if self.clock_set else Quality.UNKNOWN
@@ -222,7 +222,7 @@ class World:
         if kill.power:
             self.power_cuts += 1
             self.disk = self.disk.after_cut(self.rng, self.rng.choice(self.cut_keeps), True)
-            self.booted_ms, self.boots = self.time.ms, self.boots + 1
+            self.booted.append(self.time.ms)
         else:
             self.disk = self.disk.after_kill()
         self._outage(kill.away_s)

@@ -98,12 +98,8 @@ class Event:
 
     def read_at(self) -> Stamp:
         """When the reading that it carries was taken: a signature or a slow disk may lie between."""
-        read_boot_ms = self.optional_int("read_boot_ms")
-        return (
-            self.stamp
-            if read_boot_ms is None
-            else self.stamp.earlier(self.stamp.boot_ms - read_boot_ms)
-        )
+        boot_ms = self.optional_int("read_boot_ms")
+        return self.stamp.earlier(0 if boot_ms is None else self.stamp.boot_ms - boot_ms)
 
     def mapping(self, key: str) -> Mapping[str, object]:
         value = self.data.get(key) or {}
