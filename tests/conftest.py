@@ -24,17 +24,17 @@ COUNTS_VARIABLE = "VOLTILL_TEST_COUNTS"
 PROCESS_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 SEED_BITS = 32
 LONGEST_FIRST = ("end_to_end", "simulate")
-# How many cases of one test coverage sees, and the folder where it sees all: packaging/dev/gate.py wants
-# every branch of what reads a terminal's bytes.
-MEASURED_CASES = 1
-WHOLLY_MEASURED = frozenset({"terminal"})
+# How many cases of one test coverage sees, and the folders where it sees all: packaging/dev/gate.py wants
+# every branch of what reads a terminal's bytes, and the others are quick.
+MEASURED_CASES = 2
+WHOLLY_MEASURED = frozenset({"terminal", "trust", "settings"})
 _measured: Counter[str] = Counter()
 # Folders and modules whose volume is not measured, nor the processes they start.
 UNMEASURED = frozenset(
     {
         *("simulate", "end_to_end", "hil", "house", "bench"),
         *("test_ledger_cuts", "test_bus_never_wrong", "test_bus_energy"),
-        *("test_signing_crashes", "test_signing_sequences", "test_properties"),
+        *("test_signing_crashes", "test_properties"),
         *("test_zvt_card_data", "test_zvt_peer_simulator"),
     }
 )
@@ -163,7 +163,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _tells_coverage_something(item: pytest.Item) -> bool:
-    """Of one test with many parameters the first does, except where every branch counts."""
+    """Of one test with many parameters the first few do, except where every branch counts."""
     if item.path.parent.name in UNMEASURED or item.path.stem in UNMEASURED:
         return False
     if item.path.parent.name in WHOLLY_MEASURED:

@@ -89,7 +89,7 @@ def plan(
         set_aside=set_aside,
         keys=KeySet([KEY.public]),
         judge=judge,
-        seal=sealed,  # type: ignore[arg-type]
+        seal=sealed,  # type: ignore[arg-type]  # its arguments come from the plan
         new_chain=lambda: chain,
         utc_ms=stamp(9_000).utc_ms,
     )

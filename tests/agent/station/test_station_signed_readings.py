@@ -151,7 +151,8 @@ def test_what_was_signed_and_not_stored_has_used_no_page(
         value = real(content, key)
         made.append(value.text)
         if len(made) == 1:
-            w.loop.doom(w.session().id)  # type: ignore[union-attr]
+            assert w.loop is not None
+            w.loop.doom(w.session().id)
         return value
 
     monkeypatch.setattr(signed_readings.ocmf, "make", doomed)
@@ -180,7 +181,7 @@ def test_a_record_that_was_made_again_takes_one_page(make: Make) -> None:
             await w.agent.keeper.tell(session.id, E.RESTARTED, {"resume": False})
         return done
 
-    w.agent.signing.use = slow  # type: ignore[method-assign]
+    w.agent.signing.use = slow  # type: ignore[method-assign]  # the queue, made slow
     pay(w)
     pay(w, OTHER_CARD)
     assert moved and pages(w) == ["T1", "T2"]
@@ -191,7 +192,7 @@ def test_a_record_that_was_made_again_takes_one_page(make: Make) -> None:
 
 def test_a_meter_without_a_serial_number_is_billed_and_named(make: Make) -> None:
     w = make()
-    w.plant.serial = None  # type: ignore[assignment]
+    w.plant.serial = None  # type: ignore[assignment]  # a meter that tells none
     pay(w)
     body = session_bodies(w)[0]
     assert body["signed_values"] == []
