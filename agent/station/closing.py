@@ -21,6 +21,7 @@ from agent.ports import (
 )
 from agent.session import E, S, Session, energy_allowed
 from agent.session.deadlines import DAY_MS, retry_after_ms, waited_ms
+from agent.session.doubt import needs_last_result
 from agent.station import daily
 from agent.station.context import Context
 from agent.station.day_end import (
@@ -192,14 +193,18 @@ class Closing:
         if self._order is None:
             return False
         held = [s for s in self._here() if s.state not in NO_MONEY_THERE]
+        waits = False
         if self._eod_holds is EodHolds.KEEPS:
+            now = self._clock.stamp()
+            # A raise in doubt needs the last result; its driver is not told to end for that.
+            waits = any(needs_last_result(s, now) for s in held)
             held = [s for s in held if s.state in AT_WORK]
         late_ms = self._late_ms()
         for session in held if late_ms >= 0 else ():
             push = _push(session, late_ms)
             if push is not None:
                 await self._keeper.tell(session.id, *push)
-        return bool(held)
+        return waits or bool(held)
 
     @property
     def _eod_holds(self) -> EodHolds | None:

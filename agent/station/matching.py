@@ -93,7 +93,7 @@ class Matching:
 
     async def turn(self, identity: TerminalIdentity) -> bool:
         """True when the terminal was asked. Raises DeviceUnavailable and LedgerError."""
-        if self._unclear():
+        if self._unclear(identity):
             return False
         await self._free(identity)
         sessions = self._keeper.at_terminal(self.id)
@@ -113,17 +113,21 @@ class Matching:
         if nameless:
             return False  # first the question: its hold may be among them
         holds = await self._terminal.open_holds()
-        if self._unclear():
+        if self._unclear(identity):
             return True  # a tap came in between: its hold may be among them
         self._due = False
         known = match(identity.terminal_id, holds, self._known(identity.terminal_id))
         await self._take_in(identity, known)
         return True
 
-    def _unclear(self) -> bool:
-        """A session may have a hold there that it does not know yet, or needs the last result as it is."""
+    def _unclear(self, identity: TerminalIdentity) -> bool:
+        """A session may have a hold there that it does not know yet, or needs the last result as it is. What
+        is in doubt at an exchanged terminal is told by that one alone."""
         now = self._clock.stamp()
-        return any(needs_last_result(s, now) for s in self._keeper.at_terminal(self.id))
+        return any(
+            needs_last_result(s, now) and not made_elsewhere(s, identity.terminal_id)
+            for s in self._keeper.at_terminal(self.id)
+        )
 
     def _known(self, terminal_id: str | None) -> list[Session]:
         """What can explain a hold here: also a session that was begun when this terminal had another name

@@ -470,3 +470,14 @@ def one_end_each(w: World, *, settlements: int = 1) -> None:
         kinds = sorted(k for k, owner in w.records() if owner == s.id and k != "unmeasured")
         billed = s.cost_minor is not None
         assert kinds == ["session"] * billed + ["settlement"] * settlements, kinds
+
+
+def replace_terminal(w: World, tid: str) -> None:
+    """Another terminal on the same cable: it knows nothing of what the old one did."""
+    w.terminal.online = False
+    w.until(lambda: bool(w.agent.parts.desks["t1"].trouble), within_s=90)
+    w.terminal.terminal_id = tid
+    w.terminal.last = None
+    w.terminal.online = True
+    w.until(lambda: not w.agent.parts.desks["t1"].trouble, within_s=60)
+    w.run(5)

@@ -9,7 +9,16 @@ from dataclasses import replace
 import pytest
 from support.fake_terminal import Hold
 from support.session_events import reach
-from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
+from support.station_world import (
+    CARD,
+    E1,
+    E2,
+    OTHER_CARD,
+    World,
+    charge,
+    one_end_each,
+    replace_terminal,
+)
 
 from agent.ports import Evidence, HoldRef, LastResult, OpenHolds
 from agent.session import E, S, Session
@@ -237,16 +246,6 @@ def test_the_hold_of_a_session_that_is_set_aside_is_never_another_drivers(
 
 
 # --- replaced ---------------------------------------------------------------------------------------
-
-
-def replace_terminal(w: World, tid: str) -> None:
-    w.terminal.online = False
-    w.until(lambda: bool(w.agent.parts.desks["t1"].trouble), within_s=90)
-    w.terminal.terminal_id = tid
-    w.terminal.last = None
-    w.terminal.online = True
-    w.until(lambda: not w.agent.parts.desks["t1"].trouble, within_s=60)
-    w.run(5)
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])

@@ -9,7 +9,16 @@ from dataclasses import replace
 import pytest
 from support.fake_terminal import Hold
 from support.fake_terminal_money import TerminalDriver
-from support.station_world import CARD, E1, E2, OTHER_CARD, TARIFF, World, one_end_each
+from support.station_world import (
+    CARD,
+    E1,
+    E2,
+    OTHER_CARD,
+    TARIFF,
+    World,
+    one_end_each,
+    replace_terminal,
+)
 
 from agent.ports import EodHolds
 from agent.session import S, Session
@@ -283,6 +292,25 @@ def test_a_raise_in_doubt_lets_others_wait_for_ten_minutes_at_most(
     )
 
 
+def test_a_raise_in_doubt_at_an_exchanged_terminal_keeps_nobody_waiting(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the terminal that was asked for it can tell, and that one is in a box."""
+    w = world(make, evses=(E1, E2), tariff=WITHOUT_IDLE)
+    in_doubt(w, monkeypatch)
+    w.plant.draw(0)
+    strange = replace(w.terminal.next_ref(), terminal_id="99999999", receipt=17)
+    w.terminal.holds.append(Hold(strange, 5000))
+    replace_terminal(w, "99999999")
+    w.run(10)
+    assert w.logged("holds_matched")[-1]["foreign"], "it is looked at as any terminal"
+    w.evses[E2].plug()
+    w.run(3)
+    w.terminal.tap(OTHER_CARD)
+    w.run(10)
+    assert [s.evse for s in w.sessions() if s.evse == E2]
+
+
 def test_a_raise_in_doubt_is_not_replaced_by_what_the_station_does_itself(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +333,25 @@ def test_a_raise_in_doubt_is_not_replaced_by_what_the_station_does_itself(
     assert w.session().held_minor == 250
     w.until(lambda: not w.terminal.holds[0].open)
     assert w.request("terminal_end_of_day", terminal="t1")["outcome"] == "done"
+
+
+def test_a_day_that_is_due_waits_for_a_raise_in_doubt_and_ends_nobodys_charging(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = world(make, start=False, tariff=WITHOUT_IDLE)
+    w.terminal.eod_open_holds = EodHolds.KEEPS
+    w.start()
+    told = TerminalDriver.last_result
+    in_doubt(w, monkeypatch)
+    w.plant.draw(0)
+    w.terminal.eod_due = True
+    w.run(60)
+    assert "end_of_day" not in w.terminal.commands
+    assert w.logged("day_closing") and not w.logged("day_not_closed"), "no try is spent on it"
+    assert w.session().state is S.SUSPENDED, "it is not told to end"
+    monkeypatch.setattr(TerminalDriver, "last_result", told)
+    w.until(lambda: "end_of_day" in w.terminal.commands)
+    assert not w.session().raising
 
 
 @pytest.mark.parametrize("seed", range(8))
