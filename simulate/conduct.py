@@ -89,7 +89,9 @@ def _car_before(
         other = world.chronicle.story(name)
         if other is None or other.evse != session["evse"]:
             continue
-        if came[-1].at_ms <= other.steps[-1].at_ms <= meant[-1].at_ms:
+        # What was plugged in after it had begun is another car, for all that anybody can see.
+        plugged = came[-1].at_ms <= (other.at("began") or 0)
+        if plugged and other.steps[-1].at_ms <= meant[-1].at_ms:
             yield "car_before", f"{session['id']} pays for the car of {name}"
 
 
