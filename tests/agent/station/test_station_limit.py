@@ -37,7 +37,7 @@ def test_the_cost_never_exceeds_the_hold(make: Make, seed: int) -> None:
     w.plant.load_w = power_w * rng.randint(50, 110) // 100
     w.plant.bus_ms = rng.randint(10, 600)
     w.plant.fall_ms = rng.randint(0, 5_000)
-    w.plant.meter_step_wh = rng.choice([1, 1, 10])
+    w.plant.meter_step_wh = rng.choice([1, 10, 100])
     w.plant.plug()
     w.run(3)
     w.terminal.tap(CARD)
