@@ -85,6 +85,9 @@ def _car_before(
     came = [p for p in world.chronicle.plugs[connector] if p.at_ms <= meant[-1].at_ms]
     if connector == meant[-1].connector or not came or not came[-1].plugged:
         return
+    began_ms = story.at("began") or story.began_ms
+    if any(meant[-1].at_ms < p.at_ms <= began_ms for p in world.chronicle.plugs[connector]):
+        return  # that one left before, and another came
     for name in served - {session["id"]}:
         other = world.chronicle.story(name)
         if other is None or other.evse != session["evse"]:

@@ -147,15 +147,16 @@ def _of_another(world: World, n: int, session: dict[str, Any]) -> Iterator[Diffe
 
 
 def _seen(world: World, story: Story, left: Plugged, came: Plugged | None) -> bool:
-    """The agent has said so, or nothing has kept it from seeing it."""
+    """The agent has said so, or nothing has kept it from seeing it. What it says behind the next plug, while
+    its controller answers late or not at all, is news of before."""
     until_ms = world.time.ms if came is None else came.at_ms
-    said = any(
-        s.event == "unplugged" and left.at_ms <= s.at_ms <= until_ms + SEEN_MS for s in story.steps
-    )
+    told_ms = [s.at_ms for s in story.steps if s.event == "unplugged" and left.at_ms <= s.at_ms]
+    said = any(at_ms <= until_ms for at_ms in told_ms)
+    just = any(at_ms <= until_ms + SEEN_MS for at_ms in told_ms)
     hidden = any(
         t.kind.startswith(BLIND) for t in world.troubles.during(left.at_ms - SEEN_MS, until_ms)
     )
-    return said or (not hidden and until_ms - left.at_ms > SEEN_MS)
+    return said or (not hidden and (just or until_ms - left.at_ms > SEEN_MS))
 
 
 def unwatched_minor(world: World, session: dict[str, Any]) -> int:

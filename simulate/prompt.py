@@ -14,8 +14,9 @@ from simulate.world import World
 # From the moment at which it is clear what is to be charged or released, until it stands at the acquirer: two
 # equal readings, a record, a card read that is called off, and a dialogue; twice that where others wait.
 PROMPT_MS = 25_000
-# What went wrong so long before is over: links are up, questions are answered.
-SETTLED_MS = 30_000
+# What went wrong so long before is over: no dialogue of another session still waits for its end (ZVT's T4,
+# three minutes), links are up, questions are answered.
+SETTLED_MS = 210_000
 # The same when something was in the way: from its end on, T4 of PA00P015 where a terminal has restarted
 # behind a quiet cable, a new link, a question and the try that follows it, each after a minute.
 RECOVERED_MS = 180_000 + 150_000

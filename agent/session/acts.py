@@ -248,6 +248,7 @@ def began(s: Session, e: Event) -> Session:
         told_by_meter(s, e),
         begin_wh=wh,
         began_at=e.read_at(),
+        offered_at=e.stamp,
         last_wh=wh,
         last_at=e.read_at(),
         meter_serial=None if serial is None else str(serial),

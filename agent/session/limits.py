@@ -50,7 +50,7 @@ def reached(s: Session, energy_wh: int, now: Stamp) -> str:
     limits = binding(s)
     if ENERGY in limits and energy_wh >= limits[ENERGY]:
         return ENERGY_REACHED
-    since = s.began_at
+    since = s.offered_at
     over = TIME in limits and since is not None and waited_ms(since, now) >= 1000 * limits[TIME]
     return TIME_REACHED if over else ""
 

@@ -27,8 +27,9 @@ class Durable(NamedTuple):
 
 def signing(s: Session, e: Event) -> Session:
     """Told again for what was found in the meter: the text stays."""
-    found = (*s.meter_found, e.text("found")) if e.text("found") else s.meter_found
-    return replace(s, signing_text=s.signing_text or e.text("text"), meter_found=found)
+    found = (e.text("found"),) if e.text("found") not in ("", *s.meter_found) else ()
+    text = s.signing_text or e.text("text")
+    return replace(s, signing_text=text, meter_found=(*s.meter_found, *found))
 
 
 def told_by_meter(s: Session, e: Event) -> Session:

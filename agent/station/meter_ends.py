@@ -12,6 +12,7 @@ from agent.station.context import Context
 from agent.station.limit import Limit
 from agent.station.register import Register, step_of
 from agent.tariff import Price, Tariff, Usage, session_price
+from agent.trust import card_like
 from agent.values import Reading
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class MeterEnds:
             return  # unplugged or cancelled meanwhile
         if reading is None or reading.energy_import_wh is None:
             seen = self._register.reading
-            why = f"meter: {seen.why or seen.state or 'register moves'}"
+            said = seen.why or seen.state or "register moves"
+            why = card_like.masked(f"meter: {said}", f"meter: {seen.state}")
             await self._keeper.tell(session_id, E.BEGIN_FAILED, {"why": why})
             return
         data: dict[str, object] = {

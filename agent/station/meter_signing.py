@@ -26,6 +26,7 @@ from agent.values import Stamp
 BEGIN_MOST_S = 90.0
 # A driver waits for his receipt; what the meter has not signed by then is its own fault.
 END_MOST_S = 60.0
+KEY_MOST_S = 15.0
 ACKNOWLEDGE_MOST_S = 30.0
 # A lost reply, a stray transaction, its record, and the begin itself.
 TRIES = 6
@@ -68,7 +69,7 @@ class MeterSigning:
 
     async def end(self, session: Session) -> Json:
         """What the end of the session carries of it: the meter's own bytes."""
-        meter, text = self._meter, session.signing_text
+        meter, text, self._fetched = self._meter, session.signing_text, False
         if not text or session.meter_trouble:
             return {}
         found: Json = {}
@@ -78,13 +79,20 @@ class MeterSigning:
                 meter.resume(self._timed(text))
                 await self._again(meter.end)
                 data = await self._again(meter.fetch)
-                key = await self._key(meter)
             if card_like.in_text(value := as_text(data)):
                 raise DeviceUnavailable(CARD_NUMBER, "the meter's record holds a card number")
-            found.update({"text": value, "public_key": "" if key is None else key.hex()})
+            found.update({"text": value, "public_key": ""})
+
+        async def ask_key() -> None:
+            async with self._turn:
+                key = await self._again(meter.public_key)
+            found["public_key"] = "" if key is None else key.hex()
 
         trouble = await self._bounded(work, END_MOST_S)
         self._fetched = not trouble or trouble["id"] in (*USELESS, CARD_NUMBER)
+        if not trouble and (untold := await self._bounded(ask_key, KEY_MOST_S)):
+            # Its record is evidence all the same: the key is printed on the meter.
+            self._log("meter_key_not_told", untold, "its record is kept without", session.id)
         return self._told(session.id, trouble) or {"meter_values": found}
 
     def not_asked(self, session: Session) -> Json:
@@ -156,7 +164,7 @@ class MeterSigning:
             raise DeviceUnavailable(ENDED, "the session has ended meanwhile")
         trouble: Json = {"id": WAITING, "why": "a record of an earlier session was in the meter"}
         self._log("meter_record_found", trouble, "it is kept with this session", session_id)
-        await meter.acknowledge()
+        await self._again(meter.acknowledge)
         return True
 
     async def _store(self, session_id: str, data: Json) -> Any:
@@ -172,17 +180,6 @@ class MeterSigning:
                     raise
             await asyncio.sleep(AGAIN_S)
         return await work()
-
-    async def _key(self, meter: SigningMeter) -> bytes | None:
-        """Its record is evidence without it, too: the key is printed on the meter."""
-        try:
-            found: bytes | None = await self._again(meter.public_key)
-        except DeviceUnavailable as error:
-            self._log(
-                "meter_key_not_told", {"id": error.code, "why": str(error)}, "its record is kept"
-            )
-            return None
-        return found
 
     async def _bounded(self, work: Callable[[], Awaitable[None]], bound_s: float) -> Json:
         """Why it failed, with an id; empty when it did not."""

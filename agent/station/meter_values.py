@@ -9,7 +9,7 @@ from itertools import chain
 
 from agent.session import Session
 from agent.station.signed_readings import NOBODY, customer_of
-from agent.trust import ocmf
+from agent.trust import card_like, ocmf
 from agent.trust.ocmf.record import Reading, Record, number
 from agent.trust.ocmf.series import Transaction, transactions
 
@@ -37,16 +37,21 @@ def trouble_in(
         try:
             records.append(ocmf.parse(value["text"]))
         except ocmf.OcmfRefused as refused:
-            return {"id": NOT_GENUINE, "why": refused.text}
+            return _trouble(NOT_GENUINE, refused.text)
         verdict = ocmf.verify(records[-1], key or None)
         if key and not verdict.valid:
-            return {"id": NOT_GENUINE, "why": f"{verdict.signature}: {verdict.text}"}
+            return _trouble(NOT_GENUINE, f"{verdict.signature}: {verdict.text}")
     why = next(chain(_other_charge(s, records), _other_words(s, records, tariff_text)), "")
     if why:
-        return {"id": DIFFERS, "why": why}
+        return _trouble(DIFFERS, why)
     if not key:
-        return {"id": NOT_GENUINE, "why": "the meter told no public key: nobody can check it"}
+        return _trouble(NOT_GENUINE, "the meter told no public key: nobody can check it")
     return None
+
+
+def _trouble(code: str, why: str) -> dict[str, str]:
+    """Nobody would sign a record that quotes what looks like a card number, and the session could not end."""
+    return {"id": code, "why": card_like.masked(why, "see the meter's record")}
 
 
 def _other_charge(s: Session, records: Sequence[Record]) -> Iterable[str]:
@@ -57,13 +62,14 @@ def _other_charge(s: Session, records: Sequence[Record]) -> Iterable[str]:
         yield f"the meter has signed {seen}, {s.energy_wh} Wh are billed"
         return
     readings = (("begin", charges[0].begin, s.begin_wh), ("end", charges[0].end, s.end_wh))
+    step_wh = _finest_wh(charges[0])
     for name, reading, billed_wh in readings:
         if reading.st != "G":
             yield f"the meter marks its own {name} as not good (status {reading.st})"
         register_wh = _register_wh(reading)
         if register_wh is None or billed_wh is None:
             yield f"the meter has signed no register at {name}"
-        elif abs(register_wh - billed_wh) >= _step_wh(reading) + ROUNDING_WH:
+        elif abs(register_wh - billed_wh) >= step_wh + ROUNDING_WH:
             yield f"the meter has signed {register_wh} Wh at {name}, the bill says {billed_wh} Wh"
 
 
@@ -94,11 +100,14 @@ def _same(charge: Transaction, billed_wh: int) -> bool:
     signed_wh = charge.energy_wh
     if signed_wh is None:
         return False
-    coarse_wh = max(_step_wh(charge.begin), _step_wh(charge.end))
-    return abs(signed_wh - billed_wh) < coarse_wh + ROUNDING_WH
+    return abs(signed_wh - billed_wh) < _finest_wh(charge) + ROUNDING_WH
+
+
+def _finest_wh(charge: Transaction) -> Decimal:
+    """What the last digit of its numbers counts. One of them may end in a zero that is not written."""
+    return min(_step_wh(charge.begin), _step_wh(charge.end))
 
 
 def _step_wh(reading: Reading) -> Decimal:
-    """What its last digit counts."""
     digits = len(str(reading.rv).strip().partition(".")[2])
     return (1000 if reading.ru == "kWh" else 1) * Decimal(1).scaleb(-digits)

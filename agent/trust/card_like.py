@@ -44,6 +44,11 @@ def in_text(text: str) -> bool:
     return any(13 <= len(digits) <= 19 and luhn(digits) for digits in found)
 
 
+def masked(text: str, instead: str) -> str:
+    """What a device has said, for an event or a record; `instead` where it cannot be repeated there."""
+    return instead if in_text(text) else text
+
+
 def find(value: object, where: str = "$", key: str = "") -> str | None:
     """The place (a path such as `$.hold.reference`) of the first card-like value, or None."""
     if isinstance(value, str | int) and not isinstance(value, bool):

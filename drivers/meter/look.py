@@ -64,6 +64,7 @@ class Looker:
     def __init__(self, model: Model, spec: MeterSpec, bus: Bus, env: DriverEnv) -> None:
         self._model, self._spec, self._bus = model, spec, bus
         self._meter: ModbusMeter = open_model(model, spec, bus, env)
+        self._meter.blank_ms = 0
 
     @property
     def model(self) -> Model:

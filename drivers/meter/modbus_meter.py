@@ -30,9 +30,13 @@ from drivers.meter.rtu import Answer, Bus, open_bus, unavailable
 from drivers.meter.timing import DeviceTiming
 from drivers.meter.values import NotAvailable
 
+_SERIAL = "serial number"
 _RIGHT_MODEL = "correct `model`, or the unit number if another meter was meant"
 # Nobody puts another meter in between two replies that lie closer together.
 HEARD_MS = 5_000
+# A meter that has just been switched on may tell zeros for so long. Shorter than the station's GRACE_MS, and
+# than its wait for a meter after a restart.
+BLANK_MS = 8_000
 # Highest rated power an option may give; chargers end far below.
 _MOST_RATED_W = 10_000_000
 
@@ -101,7 +105,9 @@ async def read_once(model: str, line: LineSpec, unit: int, env: DriverEnv) -> di
     state, why. Raises ModelError for an unknown model; a meter that does not answer is a state."""
     bus = open_bus(line, env)
     try:
-        reading = await open_meter(MeterSpec(model, unit), bus, env).read()
+        meter = open_meter(MeterSpec(model, unit), bus, env)
+        meter.blank_ms = 0
+        reading = await meter.read()
     finally:
         await bus.close()
     return {
@@ -136,6 +142,8 @@ class ModbusMeter:
         self._serial: str | None = None  # the last that was told, and kept while none is
         # Serial number checked and register confirmed since the last silence.
         self._heard_of, self._heard_ms = False, 0
+        self.blank_ms = BLANK_MS  # 0 for whoever asks only once
+        self._blank_since_ms: dict[str, int] = {}  # what it tells nothing for, although it answers
 
     @property
     def timing(self) -> DeviceTiming:
@@ -153,7 +161,7 @@ class ModbusMeter:
         async with self._turn:
             try:
                 other = await self._wrong_model()
-                seen = await self._read_serial()
+                seen = await self._read_serial(self._serial)
             except BusError as error:
                 self._heard_of = False
                 raise unavailable(error, self._who) from error
@@ -236,12 +244,22 @@ class ModbusMeter:
         """What the meter claims to be, if that is not this model; empty where it is, or says nothing.
         Registers that are known from one weak source only (`sure` is false) refuse nobody."""
         for mark in self._model.identity:
-            seen = (
-                await self._told_twice(mark.name, mark.text, mark.expected) if mark.sure else None
-            )
+            if not mark.sure:
+                continue
+            seen = await self._told_twice(mark.name, mark.text, mark.expected)
+            if seen == "" and self._is_new(mark.name):
+                raise self._unusable(f"MTR-013: the meter tells no {mark.name} yet")
             if seen is not None and seen not in mark.expected:
-                return await self._claim(mark, seen)
+                return await self._claim(mark, seen or "nothing")
         return ""
+
+    def _is_new(self, name: str) -> bool:
+        """It has told nothing for less than BLANK_MS."""
+        now = self._env.boot_ms()
+        return now - self._blank_since_ms.setdefault(name, now) < self.blank_ms
+
+    def _unusable(self, why: str) -> _Unusable:
+        return _Unusable(ReadingState.NOT_AVAILABLE, why, self._env.boot_ms())
 
     async def _claim(self, mark: Mark, seen: str) -> str:
         """The whole catalogue is read for it, so once and beside the loop."""
@@ -262,15 +280,11 @@ class ModbusMeter:
     async def _check_serial(self) -> None:
         expected = self._spec.serial or self._serial
         seen = await self._read_serial(expected)
-        if expected is None:
-            self._serial = seen
-        elif seen is None:
-            raise _Unusable(
-                ReadingState.NOT_AVAILABLE,
-                f"MTR-013: the meter tells no serial number; expected {expected}",
-                self._env.boot_ms(),
-            )
-        elif seen != expected:
+        if seen is None and expected is not None:
+            raise self._unusable(f"MTR-013: the meter tells no serial number; expected {expected}")
+        if seen is None and self._model.serial_number is not None and self._is_new(_SERIAL):
+            raise self._unusable("MTR-013: the meter tells no serial number yet")
+        if expected is not None and seen != expected:
             raise _Unusable(
                 ReadingState.WRONG_SERIAL,
                 f"MTR-010: serial number {seen}; expected {expected}; "
@@ -278,39 +292,38 @@ class ModbusMeter:
                 self._env.boot_ms(),
                 seen,
             )
+        self._serial = seen
 
-    async def _read_serial(self, expected: str | None = None) -> str | None:
+    async def _read_serial(self, expected: str | None) -> str | None:
         place = self._model.serial_number
         if place is None:
             return None
-        if expected is None:
-            return await self._told(place)
-        return await self._told_twice("serial number", place, (expected,))
+        known = () if expected is None else (expected,)
+        return await self._told_twice(_SERIAL, place, known) or None
 
     async def _told_twice(self, name: str, text: Text, expected: Sequence[str]) -> str | None:
-        """As `_told`; something else than expected only when it is told again at once. It ends a session,
-        and one damaged or early answer must not."""
+        """As `_told`; something else than expected only when it is told again at once. It ends a session, or
+        becomes what is expected, and one damaged or early answer must not."""
         seen = await self._told(text)
-        if seen is None or seen in expected:
+        if seen:
+            self._blank_since_ms.pop(name, None)
+        if not seen or seen in expected:
             return seen
         again = await self._told(text)
         if again == seen or again in expected:
             return again
-        raise _Unusable(
-            ReadingState.NOT_AVAILABLE,
-            f"MTR-013: the meter tells its {name} as {seen}, then as {again or 'nothing'}",
-            self._env.boot_ms(),
-        )
+        told = f"MTR-013: the meter tells its {name} as {seen}, then as {again or 'nothing'}"
+        raise self._unusable(told)
 
     async def _told(self, text: Text) -> str | None:
-        """None where the meter has no such text, or refuses to tell it."""
+        """None where the meter refuses to tell it, empty where it tells nothing there."""
         try:
             answer = await self._ask(self._model.blocks[text.block])
         except ExceptionReply as error:
             if error.code in ExceptionReply.GATEWAY or error.code in ExceptionReply.BUSY:
                 raise
             return None
-        return text_in(text, answer.values)
+        return text_in(text, answer.values) or ""
 
     # --- Energy and power ---------------------------------------------------------------------
 

@@ -3,6 +3,7 @@ the way of the money."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +14,12 @@ from support.station_world import CARD, OTHER_CARD, World, one_end_each
 from support.virtual_loop import Killed
 
 from agent.ports import DeviceUnavailable
-from agent.session import S
+from agent.session import E, S, Session, measured
+from agent.session.events import Event
+from agent.station import meter_signing
 from agent.trust import ocmf
 from agent.trust.ocmf import Expected, against
-from agent.values import Reading
+from agent.values import Quality, Reading, Stamp
 from drivers.meter.signing.meter import SigningModbusMeter
 from hil.meter.signing_common import SigningUnit
 
@@ -338,3 +341,81 @@ def test_a_serial_number_like_a_cards_costs_no_evidence(
     (body,) = bodies(w)
     genuine(body, w)
     assert '"MS":"4222222222222"' in body["signed_values"][0]["text"]
+
+
+def test_another_tariff_than_the_meter_was_told_is_named(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = SigningStation(make, monkeypatch, "carlogavazzi_em580")
+    told = meter_signing.tariff_text
+    monkeypatch.setattr(meter_signing, "tariff_text", lambda tariff: told(tariff) + "!")
+    w = begin(station)
+    pay(w)
+    (body,) = bodies(w)
+    assert body["meter_signing"]["id"] == "STA-063"
+    assert "another tariff" in body["meter_signing"]["why"]
+
+
+def test_a_key_that_is_told_slowly_costs_no_record(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = SigningStation(make, monkeypatch, "carlogavazzi_em580")
+
+    async def slow(_: object) -> None:
+        await asyncio.sleep(1000)
+
+    monkeypatch.setattr(SigningModbusMeter, "public_key", slow)
+    w = begin(station)
+    pay(w)
+    (body,) = bodies(w)
+    assert [value["signed_by"] for value in body["signed_values"]] == ["meter"]
+    assert not w.logged("meter_not_signing")
+
+
+def test_a_time_limit_begins_when_energy_may_flow(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = SigningStation(make, monkeypatch, "bauer_bsm_ws36a")
+    w = begin(station)
+    unit(station).faults.slow_ms = 14_000
+    w.plant.plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    session = w.until_state(S.BEGINNING)
+    w.request("limit", session=session.id, max_time_s=60)
+    w.until_state(S.STOPPING, within_s=300)
+    assert w.session().stop_reason == "time limit"
+    assert w.session().charging_ms > 55_000
+
+
+def test_what_is_found_is_told_once_however_often_the_agent_dies() -> None:
+    stamp = Stamp(1, 1, "boot", Quality.TRUSTED)
+    s = Session("1")
+    for found in ("first", "first", "second", "first"):
+        s = measured.signing(s, Event(E.SIGNING, stamp, {"text": "t", "found": found}))
+    assert s.meter_found == ("first", "second")
+
+
+def test_what_was_not_stored_is_not_acknowledged(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a session that moved on meanwhile is not taken: nor is the record of it."""
+    station = SigningStation(make, monkeypatch, "carlogavazzi_em580")
+    acknowledged: list[int] = []
+
+    async def noted(_: object) -> None:
+        acknowledged.append(1)
+
+    w = begin(station)
+    charge(w)
+    monkeypatch.setattr(SigningModbusMeter, "acknowledge", noted)
+    tell = w.agent.keeper.tell
+
+    async def refuses(session_id: str, name: E, *more: Any, **others: Any) -> Any:
+        step = await tell(session_id, name, *more, **others)
+        return step._replace(taken=False) if name is E.ENDED else step
+
+    monkeypatch.setattr(w.agent.keeper, "tell", refuses)
+    w.terminal.tap(CARD)
+    w.until_state(S.CLOSED, within_s=300)
+    assert acknowledged == []

@@ -15,6 +15,7 @@ from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
 from agent.session import E, S
 from agent.station import build, signed_readings
 from agent.trust import ocmf
+from agent.trust.keys import RecordKey
 from agent.trust.ocmf import Expected, across, against, eichrecht
 from agent.values import Quality
 
@@ -242,3 +243,14 @@ def test_an_ordinary_station_says_nothing_of_it(make: Make) -> None:
     w = make()
     pay(w)
     assert not w.logged("readings_cannot_be_signed") and not w.logged("readings_not_signed")
+
+
+def test_pages_go_on_over_another_key(make: Make) -> None:
+    w = make()
+    pay(w)
+    readings = w.agent.recorder._readings
+    made = readings.of(
+        w.session(), {"an older key": 41}, RecordKey.load(w.folder / "record-key.pem")
+    )
+    assert ocmf.parse(made.values[0]["text"]).get("PG") == "T42"
+    assert made.page is not None and made.page.number == 42

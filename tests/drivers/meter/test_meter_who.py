@@ -17,9 +17,9 @@ from support.rtu_slave import (
     prompt,
 )
 
-from agent.ports import LineSpec, MeterSpec
+from agent.ports import DeviceUnavailable, LineSpec, MeterSpec
 from agent.values import Reading, ReadingState
-from drivers.meter.modbus_meter import HEARD_MS, ModbusMeter, open_meter
+from drivers.meter.modbus_meter import BLANK_MS, HEARD_MS, ModbusMeter, open_meter
 from drivers.meter.rtu import Bus
 
 FAST = {"turnaround_ms": 30, "longest_reply_ms": 60, "min_gap_ms": 1}
@@ -92,17 +92,60 @@ def test_a_serial_number_that_is_not_told_for_a_moment_is_no_other_meter(moment:
     on_bus(device, body)
 
 
+@pytest.mark.parametrize("serial", ["", "7"])
 @pytest.mark.parametrize("moment", [0, -4])
-def test_a_serial_number_that_is_told_late_is_the_meters_from_then_on(moment: int) -> None:
-    device = Meter(moment, moment, 7)
+def test_a_serial_number_that_is_told_late_is_the_meters_from_then_on(
+    moment: int, serial: str
+) -> None:
+    """As after a power cut of board and meter; whether it is configured or not."""
+    device = Meter(moment, moment, moment, 7)
 
     async def body(meter: ModbusMeter, port: Port, _: Clock) -> None:
         assert (await meter.identity()).serial is None
-        assert _state(await meter.read()) == (ReadingState.OK, None)
-        await _silent_once(meter, port)
-        assert _state(await meter.read()) == (ReadingState.OK, "7")
+        for _n in range(2):
+            assert _state(await meter.read()) == (ReadingState.NOT_AVAILABLE, None)
+        for _n in range(2):
+            assert _state(await meter.read()) == (ReadingState.OK, "7")
         await _silent_once(meter, port)
         device.told = [8]
+        assert _state(await meter.read()) == (ReadingState.WRONG_SERIAL, "8")
+
+    on_bus(device, body, serial=serial)
+
+
+@pytest.mark.parametrize("moment", [0, 0xFFFF_FFFF, -2])
+def test_a_meter_that_never_tells_one_is_read_after_a_while(moment: int) -> None:
+    async def body(meter: ModbusMeter, _: Port, clock: Clock) -> None:
+        assert (await meter.read()).state is ReadingState.NOT_AVAILABLE
+        clock.ahead_ms += BLANK_MS
+        for _n in range(2):
+            assert _state(await meter.read()) == (ReadingState.OK, None)
+            clock.ahead_ms += 2 * HEARD_MS
+
+    on_bus(Meter(moment), body)
+
+
+def test_one_early_answer_does_not_become_what_is_expected() -> None:
+    device = Meter(9, 7)
+
+    async def body(meter: ModbusMeter, _port: Port, _: Clock) -> None:
+        with pytest.raises(DeviceUnavailable, match="as 9, then as 7") as told:
+            await meter.identity()
+        assert told.value.code == "MTR-013"
+        assert (await meter.identity()).serial == "7"
+        assert _state(await meter.read()) == (ReadingState.OK, "7")
+
+    on_bus(device, body)
+
+
+def test_an_identity_without_a_serial_number_forgets_none() -> None:
+    device = Meter(7)
+
+    async def body(meter: ModbusMeter, port: Port, _: Clock) -> None:
+        assert (await meter.identity()).serial == "7"
+        device.told = [0, 8]
+        assert (await meter.identity()).serial is None
+        await _silent_once(meter, port)
         assert _state(await meter.read()) == (ReadingState.WRONG_SERIAL, "8")
 
     on_bus(device, body)
@@ -144,6 +187,10 @@ def test_a_meter_put_in_while_nobody_asked_is_noticed_without_a_lost_answer() ->
         asked = device.asked
         assert (await meter.read()).ok
         assert device.asked == asked, "not in every reading: a bus is slow"
+        for _n in range(4):
+            clock.ahead_ms += HEARD_MS // 2
+            assert (await meter.read()).ok
+        assert device.asked == asked, "as long as it answers"
         device.told = [8]
         clock.ahead_ms += HEARD_MS + 1
         assert _state(await meter.read()) == (ReadingState.WRONG_SERIAL, "8")
@@ -177,7 +224,8 @@ class Moody(Registers):
 @pytest.mark.parametrize(
     ("codes", "state"),
     [
-        ([0, 340], ReadingState.OK),
+        ([0, 340], ReadingState.NOT_AVAILABLE),
+        ([0xFFFF, 340], ReadingState.NOT_AVAILABLE),
         ([72, 340], ReadingState.OK),
         ([72, 73, 340], ReadingState.NOT_AVAILABLE),
         ([72], ReadingState.WRONG_MODEL),
@@ -195,6 +243,24 @@ def test_a_model_code_ends_a_session_only_when_it_is_told_twice(
         await _silent_once(meter, port)
         device.codes = codes
         assert (await meter.read()).state is state
+
+    on_bus(device, body, "carlogavazzi_em340_family")
+
+
+@pytest.mark.parametrize("code", [0, 0xFFFF])
+def test_a_meter_without_the_models_code_is_of_another_model(code: int) -> None:
+    """As an SDM630 at rest, whose registers there are zero."""
+    device = Moody(1, inputs=em340().inputs, holdings=em340().inputs)
+    device.codes = [code]
+
+    async def body(meter: ModbusMeter, _: Port, clock: Clock) -> None:
+        assert (await meter.read()).state is ReadingState.NOT_AVAILABLE
+        clock.ahead_ms += BLANK_MS
+        reading = await meter.read()
+        assert reading.state is ReadingState.WRONG_MODEL
+        assert "MTR-015" in reading.why and "'nothing'" in reading.why
+        with pytest.raises(DeviceUnavailable, match="MTR-015"):
+            await meter.identity()
 
     on_bus(device, body, "carlogavazzi_em340_family")
 
