@@ -360,7 +360,7 @@ class Desk:
             outcome = await self._till.do(session, effect)
         finally:
             if effect is not Effect.RAISE:  # which no tap began: the next one may mean to stop
-                self.taps.served()
+                self.taps.served(session_id)
         if isinstance(outcome, Refused):
             self._look_at(outcome)
         if effect is Effect.AUTHORIZE and isinstance(outcome, Refused):

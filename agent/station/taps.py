@@ -85,6 +85,7 @@ class Taps:
         self._context, self._keeper, self._clock = context, context.keeper, context.clock
         self._closed, self._tell_driver = closed, tell_driver
         self._last: tuple[bytes, int] = (b"", -SAME_TAP_MS)
+        self._about = ""  # the session that the last tap began, stopped or cancelled
         self._macs: dict[str, bytes] = {}
 
     def remember(self, session_id: str, mac: bytes) -> None:
@@ -113,9 +114,11 @@ class Taps:
         ]
         return holds_open(here, till.strange_holds, terminal_id) + len(left) >= most
 
-    def served(self) -> None:
-        """What the last tap began is done."""
-        self._last = (self._last[0], self._clock.boot_ms())
+    def served(self, session_id: str) -> None:
+        """Something is done at the terminal. If the last tap was about that session, its card may still lie
+        there; what was done for others makes no tap an old one."""
+        if session_id == self._about:
+            self._last = (self._last[0], self._clock.boot_ms())
 
     def may_come_again(self) -> None:
         """The driver was asked to tap again: the same card at once is no lasting tap."""
@@ -133,6 +136,7 @@ class Taps:
         if repeated:
             return
         for session in mine:
+            self._about = session.id
             if energy_allowed(session.state) and self._rules.stop_by_tap:
                 await self._keeper.tell(session.id, E.STOP, {"reason": "tap"})
             elif session.state in CANCELLABLE:
@@ -184,7 +188,7 @@ class Taps:
 
     async def _begin(self, mac: bytes | None, last: Mapping[str, object] | None) -> None:
         chosen, till = meant(self._points), self._till
-        session_id = new_session_id()
+        session_id = self._about = new_session_id()
         data = {
             "evse": None if chosen is None else chosen.id,
             "plugged": chosen is not None and chosen.car_there,

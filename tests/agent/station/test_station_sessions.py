@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support.station_world import CARD, OTHER_CARD, World, charge, one_end_each
+from support.station_world import CARD, E1, E2, OTHER_CARD, World, charge, one_end_each
 
 from agent.session import S
 from agent.values import Reading, ReadingState
@@ -157,6 +157,23 @@ def test_cancelled_by_the_same_card(make: Make) -> None:
     done = w.until_state(S.CLOSED)
     assert (done.outcome, done.why) == ("cancelled", "driver")
     one_end_each(w)
+
+
+def test_a_card_is_heard_right_after_the_terminal_was_busy_for_another_session(make: Make) -> None:
+    """Its own hold was made long ago: it cannot be the same touch."""
+    w = make(evses=(E1, E2))
+    charge(w, card=OTHER_CARD)
+    w.evses[E2].plug()
+    w.run(3)
+    w.terminal.tap(CARD)
+    w.until(lambda: len(w.sessions()) == 2 and w.session().state is S.CHARGING)
+    w.run(30)
+    w.plant.unplug()
+    w.until(lambda: w.terminal.count("capture") == 1)
+    w.run(1)
+    w.terminal.tap(CARD)
+    w.run(5)
+    assert w.session().stop_reason == "tap"
 
 
 def test_unplugged_before_the_meter_was_read(make: Make) -> None:
