@@ -15,6 +15,7 @@ from agent.session.raises import after_restart
 from agent.session.session import Session
 from agent.values import Stamp
 
+FOUND_MOST = 10  # no meter keeps so many; the record's schema allows as many (asyncapi.yaml)
 LAST_DURABLE = "last_durable"  # the quality of an end reading that no register could confirm
 
 
@@ -27,9 +28,10 @@ class Durable(NamedTuple):
 
 def signing(s: Session, e: Event) -> Session:
     """Told again for what was found in the meter: the text stays."""
-    found = (e.text("found"),) if e.text("found") not in ("", *s.meter_found) else ()
-    text = s.signing_text or e.text("text")
-    return replace(s, signing_text=text, meter_found=(*s.meter_found, *found))
+    found = s.meter_found
+    if e.text("found") not in ("", *found) and len(found) < FOUND_MOST:
+        found = (*found, e.text("found"))
+    return replace(s, signing_text=s.signing_text or e.text("text"), meter_found=found)
 
 
 def told_by_meter(s: Session, e: Event) -> Session:

@@ -188,8 +188,7 @@ class MeterSigning:
                 await work()
         except DeviceUnavailable as error:
             # It may quote what somebody else has put into the meter; an event with a card number is refused.
-            quoted = card_like.in_text(str(error))
-            return {"id": error.code, "why": error.code if quoted else str(error)}
+            return {"id": error.code, "why": card_like.masked(str(error))}
         except TimeoutError:
             return {"id": "MTR-032", "why": f"the meter has not signed within {bound_s:.0f} s"}
         return {}

@@ -51,7 +51,7 @@ def trouble_in(
 
 def _trouble(code: str, why: str) -> dict[str, str]:
     """Nobody would sign a record that quotes what looks like a card number, and the session could not end."""
-    return {"id": code, "why": card_like.masked(why, "see the meter's record")}
+    return {"id": code, "why": card_like.masked(why)}
 
 
 def _other_charge(s: Session, records: Sequence[Record]) -> Iterable[str]:

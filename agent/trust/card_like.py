@@ -22,6 +22,7 @@ _ALONE = re.compile(
 _MAYBE = re.compile(r"\d[\d -]{11,}\d")
 # Meter and gateway name themselves so (OCMF, "Meter Identification"), in up to 20 digits.
 _OCMF_SERIAL = re.compile(r'"(?:MS|GS)" ?: ?"[^"]*"')
+BEFORE_LAST_FOUR = re.compile(r"\d(?=(?:[ -]?\d){4})")
 _NOT_CARDS = ("_ms", "_id", "serial")
 _NOT_CARD = ("vu", "aid")
 
@@ -39,14 +40,15 @@ def in_text(text: str) -> bool:
     """True when `text` holds what looks like a card number."""
     if _MAYBE.search(text) is None:
         return False
-    texts = _ALONE.finditer(_OCMF_SERIAL.sub('""', text))
-    found = (re.sub(r"[ -]", "", match.group(1)) for match in texts)
+    if text.startswith("OCMF|"):
+        text = _OCMF_SERIAL.sub('""', text)
+    found = (re.sub(r"[ -]", "", match.group(1)) for match in _ALONE.finditer(text))
     return any(13 <= len(digits) <= 19 and luhn(digits) for digits in found)
 
 
-def masked(text: str, instead: str) -> str:
-    """What a device has said, for an event or a record; `instead` where it cannot be repeated there."""
-    return instead if in_text(text) else text
+def masked(text: str) -> str:
+    """`text` with the digits of what looks like a card number overwritten, the last four left."""
+    return BEFORE_LAST_FOUR.sub("*", text) if in_text(text) else text
 
 
 def find(value: object, where: str = "$", key: str = "") -> str | None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from agent.trust import card_like
+from agent.trust.card_like import BEFORE_LAST_FOUR, masked
 from agent.trust.ocmf.exact import JSON
 
 MAX_SHOWN_CHARS = 60  # of a foreign text within a sentence
-_BEFORE_LAST_FOUR = re.compile(r"\d(?=(?:[ -]?\d){4})")
 # Serial numbers are long and may pass the check digit by chance.
 _SERIALS = ("GS", "MS")
 
@@ -46,11 +45,6 @@ def warning(code: str, where: str, text: str) -> Finding:
     return Finding(code, "warning", where, text)
 
 
-def masked(text: str) -> str:
-    """`text` with the digits of what looks like a card number overwritten, the last four left."""
-    return _BEFORE_LAST_FOUR.sub("*", text) if card_like.in_text(text) else text
-
-
 def shown(value: JSON) -> str:
     """A foreign value for people: short, without card numbers, and without what moves a cursor."""
     text = masked(value if isinstance(value, str) else str(value))
@@ -72,7 +66,7 @@ def without_cards(payload: Mapping[str, JSON]) -> dict[str, JSON]:
     """The payload for output: as it is, but for card numbers."""
     whole = {name: value if name in _SERIALS else _masked(value) for name, value in payload.items()}
     if payload.get("IT") == "ISO7812" and isinstance(payload.get("ID"), str):
-        whole["ID"] = _BEFORE_LAST_FOUR.sub("*", str(payload["ID"]))
+        whole["ID"] = BEFORE_LAST_FOUR.sub("*", str(payload["ID"]))
     return whole
 
 

@@ -55,3 +55,13 @@ def test_what_a_station_writes_all_day_is_let_through() -> None:
             "energy_wh": rng.randrange(10**9),
         }
         assert card_like.find(data) is None, (seed, data)
+
+
+def test_only_an_ocmf_record_has_serial_numbers_that_are_left_out() -> None:
+    """Elsewhere a text with such names in it may be anybody's."""
+    fields = '{"MS":"4111111111111111","ID":"52523535-231"}'
+    assert not card_like.in_text(f"OCMF|{fields}|")
+    assert card_like.in_text(fields)
+    assert card_like.in_text('OCMF|{"MS":"KX1","ID":"4111111111111111"}|')
+    assert card_like.masked(f"serial {'4111111111111111'}") == "serial ************1111"
+    assert card_like.masked("serial KX012345, 104211 Wh") == "serial KX012345, 104211 Wh"
