@@ -14,9 +14,8 @@ from simulate.world import World
 # From the moment at which it is clear what is to be charged or released, until it stands at the acquirer: two
 # equal readings, a record, a card read that is called off, and a dialogue; twice that where others wait.
 PROMPT_MS = 25_000
-# What went wrong so long before is over: no dialogue of another session still waits for its end (ZVT's T4,
-# three minutes), links are up, questions are answered.
-SETTLED_MS = 210_000
+# What went wrong so long before is over: links are up, questions are answered.
+SETTLED_MS = 30_000
 # The same when something was in the way: from its end on, T4 of PA00P015 where a terminal has restarted
 # behind a quiet cable, a new link, a question and the try that follows it, each after a minute.
 RECOVERED_MS = 180_000 + 150_000
@@ -24,6 +23,8 @@ RECOVERED_MS = 180_000 + 150_000
 DAY_MS = 60_000
 # A plug that goes is seen after two rounds of the bus.
 SEEN_MS = 4_000
+# Between its step into one of these and the next a session has the terminal.
+IN_DIALOGUE = frozenset({"authorizing", "capturing", "releasing"})
 CONNECTION_MS = 30_000  # connection_timeout_s of simulate.place
 HOLD_MS = 23 * HOUR_MS  # valid_h less the hour that a capture may take
 # A deadline is a timer of the event loop; what it orders waits for nobody.
@@ -54,10 +55,19 @@ def check_promptness(world: World, sessions: list[dict[str, Any]]) -> Iterator[t
         ended = _ended(session, terminal)
         if ended is not None:
             due = _due_ms(world, session, story, ended)
-            late = "" if due is None else _late(world, story, terminal, due, ended)
+            others = _others(world, sessions, session)
+            late = due is not None and _late(
+                world, story, terminal, _free_ms(others, due, ended), ended
+            )
             if late:
                 yield "late", f"{session['id']}: {late}"
     yield from _asked(world, sessions)
+
+
+def _others(world: World, sessions: list[dict[str, Any]], session: dict[str, Any]) -> list[Story]:
+    """The other sessions of its terminal."""
+    names = [s["id"] for s in sessions if s["terminal"] == session["terminal"] and s is not session]
+    return [story for name in names if (story := world.chronicle.story(name)) is not None]
 
 
 def _ended(session: dict[str, Any], terminal: SimTerminal) -> Ended | None:
@@ -112,6 +122,17 @@ def _late(world: World, story: Story, terminal: SimTerminal, due_ms: int, ended:
     found = list(world.troubles.during(due_ms, ended.ended_ms, terminal.name))
     since_ms = ended.ended_ms - max([due_ms, *(t.to_ms for t in found)])
     return f"{text}, {since_ms // 1000} s after all worked again" if since_ms > RECOVERED_MS else ""
+
+
+def _free_ms(stories: list[Story], due_ms: int, ended: Ended) -> int:
+    """Until when their terminal was in a dialogue that one of these sessions had begun before: one that broke
+    keeps it for T4. That session is asked whether it came late, too."""
+    free_ms = due_ms
+    for story in stories:
+        for step, then in zip(story.steps, story.steps[1:], strict=False):
+            if step.state in IN_DIALOGUE and step.at_ms < due_ms < then.at_ms <= ended.ended_ms:
+                free_ms = max(free_ms, then.at_ms)
+    return free_ms
 
 
 # --- The schedule ---------------------------------------------------------------------------------

@@ -49,5 +49,5 @@ def _of_record(world: World, body: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
         bound = resolution_wh(told_wh)
         if not early - bound <= told_wh <= late + bound:
-            text = f"{body['session_id']}: {mark} {told_wh} Wh, when the meter showed {float(late):.1f}"
+            text = f"{body['session_id']}: {mark} {told_wh} Wh, when the meter showed {round(late)}"
             yield "stamp_of_another_moment", text
