@@ -159,7 +159,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             return (yield)
     finally:
         sys.settrace(looks_on)
-        threading.settrace(in_threads)  # type: ignore[arg-type]
+        threading.settrace(in_threads)  # type: ignore[arg-type]  # what it was, None too
 
 
 def _tells_coverage_something(item: pytest.Item) -> bool:

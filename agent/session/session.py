@@ -70,9 +70,7 @@ class Session:
     meter_found: tuple[str, ...] = ()  # what earlier transactions had left in it
     begin_wh: int | None = None
     began_at: Stamp | None = None
-    offered_at: Stamp | None = (
-        None  # energy may flow since then: a meter may have signed in between
-    )
+    offered_at: Stamp | None = None  # when began_at was stored: a meter may have signed in between
     last_wh: int | None = None
     last_at: Stamp | None = None
     gone_wh: int | None = None  # the last durable reading when the plug was seen gone

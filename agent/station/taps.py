@@ -105,7 +105,7 @@ class Taps:
         most, till = self._rules.holds_most, self._till
         if most is None or all(p.ready_for_session() for p in self._points.values()):
             return False
-        terminal_id = None if till.identity is None else till.identity.terminal_id
+        terminal_id = till.connected_id
         here = self._keeper.at_terminal(till.id)
         left = [
             s
@@ -167,8 +167,7 @@ class Taps:
     def _refusal(self) -> str:
         """Why no session can begin now, as screens.refused_tap has words for it."""
         here, now = self._keeper.at_terminal(self._till.id), self._clock.stamp()
-        known = self._till.identity
-        connected = None if known is None else known.terminal_id
+        connected = self._till.connected_id
         # Its hold would replace the last result that tells, if this is the terminal that can.
         if any(in_doubt(s, now) and not made_elsewhere(s, connected) for s in here):
             return "wait_check"
@@ -193,7 +192,7 @@ class Taps:
             "evse": None if chosen is None else chosen.id,
             "plugged": chosen is not None and chosen.car_there,
             "terminal": till.id,
-            "terminal_id": None if till.identity is None else till.identity.terminal_id,
+            "terminal_id": till.connected_id,
             "amount_minor": self._rules.hold.amount_minor,
             "currency": self._rules.hold.currency,
             "tariff_id": self._context.tariff.id,

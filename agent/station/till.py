@@ -131,10 +131,14 @@ class Till:
             await self._report(session, effect, outcome)
         return outcome
 
+    @property
+    def connected_id(self) -> str | None:
+        """How the terminal that is connected calls itself; None where nobody knows."""
+        return None if self.identity is None else self.identity.terminal_id
+
     def _stranger(self, session: Session) -> str:
         """Why the hold cannot be ended here; empty where it can."""
-        here = None if self.identity is None else self.identity.terminal_id
-        why = made_elsewhere(session, here)
+        why = made_elsewhere(session, self.connected_id)
         if why:
             self._log("other_terminal", level="error", id="STA-025", session=session.id, why=why)
         return why
