@@ -5,13 +5,14 @@ Whatever is booked next replaces it, and it may be all that tells how a dialogue
 from __future__ import annotations
 
 from agent.session.deadlines import HOLD_UNCLEAR_MS, waited_ms
-from agent.session.raises import UNDER_WAY
+from agent.session.raises import UNDER_WAY, R
 from agent.session.session import Session
 from agent.session.states import S
 from agent.values import Stamp
 
 # The hold of one of these is not known yet.
 _BEING_MADE = (S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR)
+_BOOKING = (S.AUTHORIZING, S.APPROVED, S.CAPTURING, S.RELEASING)
 
 
 def in_doubt(s: Session, now: Stamp) -> bool:
@@ -23,6 +24,11 @@ def in_doubt(s: Session, now: Stamp) -> bool:
 def needs_last_result(s: Session, now: Stamp) -> bool:
     """The same, or its hold is just being made."""
     return s.state in _BEING_MADE or _raise_in_doubt(s, now)
+
+
+def is_booking(s: Session) -> bool:
+    """Its dialogue is under way at the terminal or waits for its turn there: the last result will be its."""
+    return s.state in _BOOKING or s.raising in (R.ORDERED, R.APPROVED)
 
 
 def _raise_in_doubt(s: Session, now: Stamp) -> bool:

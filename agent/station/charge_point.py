@@ -326,9 +326,10 @@ class ChargePoint:
             data = {"reason": cost_reason(session), "energy_wh": wh, "margin": found.json()}
             await self._order_stop(session, data)
             return
-        more = self._top_up.wanted(session, good, now)
+        beside = self._keeper.at_terminal(session.terminal)
+        more = self._top_up.wanted(session, beside, good, now)
         if more is not None:
-            more["before"] = self._keeper.results_before(session.terminal, session.id)
+            more["before"] = self._keeper.results_before(session)
             await self._keeper.tell(session.id, E.RAISE, more)
         self.live = live_now(
             session, good, self.reading.power_w or 0, self._tariffs.of(session), now

@@ -74,6 +74,7 @@ class Closing:
         self._terminal_id: str | None = None
         self._seen_utc_ms: int | None = None  # up to when the schedule has been kept
         self._tries, self._again_ms = 0, 0
+        self._loaded_ms = 0
         self._full = False
         self._told = ""
 
@@ -88,6 +89,7 @@ class Closing:
 
     async def load(self) -> None:
         """What the process before had begun."""
+        self._loaded_ms = self._clock.boot_ms()
         for order in await self._journal.upkeep(TASK):
             if order.steps[0].terminal == self.id:
                 self._seen_utc_ms = _known_utc_ms(order.steps[0].stamp)
@@ -200,8 +202,9 @@ class Closing:
             waits = any(needs_last_result(s, now) for s in held)
             held = [s for s in held if s.state in AT_WORK]
         late_ms = self._late_ms()
+        settles = self._may_settle(late_ms)
         for session in held if late_ms >= 0 else ():
-            push = _push(session, late_ms)
+            push = _push(session, settles=settles)
             if push is not None:
                 await self._keeper.tell(session.id, *push)
         return waits or bool(held)
@@ -215,6 +218,12 @@ class Closing:
         if self._order is None:
             return -1
         return waited_ms(self._order.steps[0].stamp, self._clock.stamp()) - self._rules.drain_ms
+
+    def _may_settle(self, late_ms: int) -> bool:
+        """Whether what was stopped may still be recorded and captured. An outage that lasted over the deadline,
+        or a clock that was set meanwhile, takes no tries from it: nothing was tried then."""
+        here_ms = self._clock.boot_ms() - self._loaded_ms
+        return min(late_ms, here_ms) < SETTLE_MS
 
     # --- closing ----------------------------------------------------------------------------------
 
@@ -262,14 +271,14 @@ def _words(data: Mapping[str, JSON]) -> str:
     return str(data.get("why") or data.get("code") or "")
 
 
-def _push(session: Session, late_ms: int) -> tuple[E, dict[str, object]] | None:
+def _push(session: Session, *, settles: bool) -> tuple[E, dict[str, object]] | None:
     """What ends a session after the deadline; None where it moves by itself or has its own bound."""
     state = session.state
     if energy_allowed(state):
         return E.STOP, {"reason": WHY}
     if state in (S.HELD, S.BEGINNING):
         return E.CANCELLED, {"why": WHY}
-    if late_ms < SETTLE_MS:
+    if settles:
         return None
     if state in (S.CAPTURE_DUE, S.RELEASE_DUE):
         return E.GAVE_UP, {"why": f"{WHY} after {session.attempts} tries: {session.why}"}

@@ -172,9 +172,6 @@ class Desk:
         if self._lost_ms is not None:
             after_ms, self._lost_ms = self._clock.boot_ms() - self._lost_ms, None
             self._log("device_back", device="terminal", terminal=self.id, after_ms=after_ms)
-        if self._met != identity.terminal_id:
-            self._met = identity.terminal_id
-            self._log("terminal_connected", terminal=self.id, tid=identity.terminal_id)
         self._take_state(identity)
         self._look_at_holds()
         await self.errands.ask_day(now=True)
@@ -186,6 +183,10 @@ class Desk:
     def _take_state(self, identity: TerminalIdentity) -> None:
         now = self._identified_ms = self._clock.boot_ms()
         self._till.identity, self._enquire = identity, False
+        if self._met != identity.terminal_id:  # also one that came without a word
+            self._met = identity.terminal_id
+            self._log("terminal_connected", terminal=self.id, tid=identity.terminal_id)
+            self._look_at_holds()
         if identity.ready:
             self.trouble = ""
             if self._unready_ms is not None:

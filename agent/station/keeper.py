@@ -27,11 +27,12 @@ from agent.session import (
     fold,
     step,
 )
-from agent.session.ask import Ref, ref_key
+from agent.session.ask import Ref
 from agent.session.raises import owed_besides, owed_now
 from agent.session.states import OCCUPIES_EVSE
 from agent.station.clock import Clock
 from agent.station.left_open import LeftOpen
+from agent.station.results import refs_at, refs_in
 from agent.values import Stamp
 
 Perform = Callable[[Session, Effect], None]
@@ -74,17 +75,6 @@ def hold_of(session: Session, events: Sequence[EventRow]) -> dict[str, Any]:
         if not currency and isinstance(data.get("currency"), str):
             currency = str(data["currency"])
     return {"hold": hold, "held_minor": held, "currency": currency}
-
-
-def _refs_in(rows: Sequence[EventRow]) -> frozenset[Ref]:
-    """Every hold and result that the events name, whatever they make together."""
-    named = (row.data.get(key) for row in rows for key in ("hold", "result"))
-    return frozenset(ref_key(ref) for ref in named if isinstance(ref, Mapping) and ref)
-
-
-def _refs_of(sessions: Iterable[Session], but: str) -> set[Ref]:
-    named = ((s.hold, s.result, s.raise_result) for s in sessions if s.id != but)
-    return {ref_key(ref) for refs in named for ref in refs if ref}
 
 
 def readable(session: Session, rows: Sequence[EventRow]) -> Session:
@@ -177,7 +167,7 @@ class Keeper:
         self.set_aside[row.id] = row.state
         session = readable(Session(row.id, evse=row.evse, terminal=row.terminal), events)
         self._aside[row.id] = replace(session, **hold_of(session, events))
-        self._aside_refs[row.id] = _refs_in(events)
+        self._aside_refs[row.id] = refs_in(events)
 
     def _list_salvaged(self, row: SessionRow, events: Sequence[EventRow]) -> None:
         """Its last events may be lost: nothing is sent for it, nor energy released, by itself."""
@@ -252,17 +242,18 @@ class Keeper:
             if s.terminal == terminal or (terminal_id and s.hold.get("terminal_id") == terminal_id)
         ]
 
-    def known_results(self, terminal: str, but: str) -> frozenset[Ref]:
-        """Holds and results of our other sessions at a terminal, the last closed ones and those set aside
-        included: a last result among them says nothing about the session `but`."""
-        refs = _refs_of((*self.closed_at(terminal), *self.at_terminal(terminal)), but)
+    def known_results(self, terminal: str, tid: str | None, but: str) -> frozenset[Ref]:
+        """Holds and results of our other sessions at a terminal, which calls itself `tid`, the last closed
+        ones and those set aside included: a last result among them says nothing about the session `but`."""
+        refs = refs_at(terminal, tid, (*self._closed, *self.sessions.values()), but)
         return frozenset(refs).union(*self._aside_refs.values())
 
-    def results_before(self, terminal: str, but: str) -> list[list[int | None]]:
-        """[receipt, trace] of what our other sessions at a terminal have booked, as far as the last result
+    def results_before(self, session: Session) -> list[list[int | None]]:
+        """[receipt, trace] of what our other sessions have booked at its terminal, as far as the last result
         can be one of these: whenever it is, nothing was booked since."""
-        ended = self.closed_at(terminal)[-ENDED_NAMED:]
-        refs = _refs_of((*ended, *self.at_terminal(terminal)), but)
+        at, tid = session.terminal, session.hold.get("terminal_id")
+        ended = self.closed_at(at)[-ENDED_NAMED:]
+        refs = refs_at(at, tid, (*ended, *self.at_terminal(at)), session.id)
         return [list(ref) for ref in sorted(refs, key=str) if ref[0] > 0]
 
     def last_stamp(self, session_id: str) -> Stamp | None:

@@ -309,7 +309,7 @@ class Till:
             here,
             open_holds.receipts,
             _last_seen(last),
-            keeper.known_results(self.id, session.id),
+            keeper.known_results(self.id, here, session.id),
             _receipts(claimed, here),
             open_holds.complete,
             self._raise_reports(),
@@ -320,12 +320,16 @@ class Till:
     async def last_ref(self) -> dict[str, object] | None:
         """Receipt and trace of the last result before an intent: what is the same afterwards was made by
         somebody else. {} where the terminal has none; None where it could not tell, so that nothing is
-        adopted later. A link that broke shows at the next command."""
+        adopted later. A link that broke shows at the next command. Where the result does not say that it
+        is the terminal that is known, it is asked who it is: one may have been exchanged without a word,
+        and no other could tell afterwards whether the hold was made."""
         try:
             last = await bounded(self._terminal.last_result(), self._beat)
+            ref = {} if last is None else last.evidence.ref.to_json()
+            if ref.get("terminal_id") != self.connected_id:
+                self.identity = await bounded(self._terminal.identify(), self._beat)
         except DeviceUnavailable:
             return None
-        ref = {} if last is None else last.evidence.ref.to_json()
         return {key: ref[key] for key in ("receipt", "trace") if key in ref}
 
     @property

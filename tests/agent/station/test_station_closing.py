@@ -245,6 +245,25 @@ def test_what_cannot_be_charged_is_listed_as_owed(make: Make, kind: EodHolds) ->
     assert w.terminal.count("capture") == 0 and w.session().owed_minor == listed.owed_minor
 
 
+def test_an_outage_over_the_deadline_takes_no_tries_from_a_capture(make: Make) -> None:
+    """The terminal is not at once what it was, either; the day that cancels what is open waits for it."""
+    w = make(terminal_more="end_of_day: {drain_min: 1}")
+    w.terminal.eod_open_holds = EodHolds.CANCELS
+    w.terminal.script["capture"].extend(["not_sent"] * 3)
+    charge(w)
+    w.terminal.eod_due = True
+    w.until_state(S.CAPTURE_DUE, within_s=5 * MINUTE_S)
+    w.kill()
+    w.passes(HOUR_S)
+    w.plant.withdraw()
+    w.reboot()
+    w.start()
+    w.until(closed(w), within_s=5 * MINUTE_S)
+    assert w.session().outcome == "captured"
+    total_is_what_was_captured(w)
+    one_end_each(w)
+
+
 @pytest.mark.parametrize("kind", [k for k in KINDS if k is not EodHolds.KEEPS])
 def test_what_cannot_be_told_is_listed_and_goes_on_when_it_can(make: Make, kind: EodHolds) -> None:
     w = make(terminal_more="end_of_day: {drain_min: 1}")

@@ -3,6 +3,7 @@ terminal that is replaced while it has holds."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -313,6 +314,55 @@ def test_the_same_receipt_at_the_new_terminal_is_somebody_elses(make: Make) -> N
     w.plant.unplug()
     w.until(lambda: w.sessions()[0].state is S.UNRESOLVED)
     assert "capture" not in w.terminal.commands
+
+
+def test_equal_numbers_of_the_terminal_before_explain_no_hold_at_this_one(make: Make) -> None:
+    w = make()
+    charge(w)
+    w.terminal.tap(CARD)
+    first = w.until_state(S.CLOSED)
+    w.plant.unplug()
+    replace_terminal(w, OTHER_TID)
+    w.terminal._receipts = itertools.count(int(str(first.hold["receipt"])))
+    w.plant.plug()
+    w.run(5)
+    w.terminal.script["authorize"].append("lost_done")
+    w.terminal.tap(OTHER_CARD)
+    w.until_state(S.CHARGING)
+    again = w.session().hold
+    assert (again["receipt"], again["trace"]) == (first.hold["receipt"], first.hold["trace"])
+    w.run(30)
+    w.terminal.tap(OTHER_CARD)
+    w.until_state(S.CLOSED)
+    assert not w.terminal.open_holds() and w.terminal.count("capture") == 2
+
+
+def test_a_terminal_that_came_without_a_word_has_its_holds_looked_at(make: Make) -> None:
+    w = make()
+    w.terminal.terminal_id = OTHER_TID
+    strange(w, tid=OTHER_TID)
+    w.until(lambda: bool(foreign(w)), within_s=70)
+    assert [row["tid"] for row in w.logged("terminal_connected")] == [TID, OTHER_TID]
+
+
+def test_a_terminal_that_was_exchanged_without_a_word_has_its_hold_listed(make: Make) -> None:
+    """For half a minute, between two looks at it; the dialogue breaks, and the old one is back when it is
+    asked: that one cannot tell."""
+    w = make(start=False)
+    w.start()
+    w.plant.plug()
+    w.run(5)
+    w.terminal.terminal_id = OTHER_TID
+    w.terminal.script["authorize"].append("lost_done")
+    w.terminal.tap(CARD)
+    w.until(lambda: bool(w.terminal.holds))
+    w.terminal.terminal_id, w.terminal.last = TID, None
+    w.terminal.holds.clear()
+    done = w.until_state(S.UNRESOLVED, within_s=700)
+    assert (done.terminal_id, done.outcome) == (OTHER_TID, "unknown")
+    assert [row["id"] for row in w.request("status")["open"]] == [done.id]
+    tids = [row["tid"] for row in w.logged("terminal_connected")]
+    assert tids[0] == tids[-1] == TID
 
 
 # --- freed by a technician's order ------------------------------------------------------------------

@@ -229,6 +229,31 @@ def test_killed_at_every_step_of_a_raise_beside_another_session(make: Make, step
     one_end_each(w)
 
 
+def test_a_raise_is_ordered_behind_another_session_s_capture_and_never_in_doubt_for_it(
+    make: Make,
+) -> None:
+    """Killed when that capture is stored: the terminal's last result is one that no order could name."""
+    w = world(make, ("1.00", "2.50", 1), evses=(E1, E2))
+    tap(w)
+    w.evses[E2].load_w = 1_000
+    w.evses[E2].plug()
+    w.run(3)
+    w.terminal.tap(OTHER_CARD)
+    w.until(lambda: len(w.sessions()) == 2 and w.session().state is S.CHARGING)
+    w.terminal.settle_s = 170.0  # a slow host: the raise becomes due meanwhile
+    w.run(60)
+    w.evses[E2].unplug()
+    w.until_killed("capture:answered")
+    w.passes(3)
+    w.terminal.settle_s = 2.0
+    w.start()
+    w.plant.unplug()
+    w.until(lambda: all(s.state is S.CLOSED for s in w.sessions()), within_s=60)
+    assert not w.logged("outcome_still_unknown")
+    assert w.terminal.commands.count("increment") == 0
+    one_end_each(w)
+
+
 def test_killed_in_a_raise_and_the_day_is_ended(make: Make) -> None:
     w = world(make, ("1.00", "2.50", 1))
     w.terminal.eod_open_holds = EodHolds.KEEPS
