@@ -12,7 +12,7 @@ from typing import Any
 from hil.backend.jose import payload_of
 from hil.verify.sessions import resolution_wh
 from simulate.backend import RECORDS_MAX
-from simulate.chronicle import RUNNING, Story
+from simulate.chronicle import RUNNING, Act, Story
 from simulate.energy import METER_STEP_WH, check_energy
 from simulate.world import World
 
@@ -20,6 +20,8 @@ from simulate.world import World
 # and of the connector, two commits.
 READ_MS = 3_000
 OBEYED_MS = 15_000
+# Of two cards that are held up within this either may be the one that was read.
+TOGETHER_MS = 1_000
 # So long after a hold the card may still lie at the terminal.
 LASTS_MS = 5_000
 # Trouble that ended so shortly before an order may still delay it.
@@ -51,17 +53,27 @@ def check_conduct(world: World, sessions: list[dict[str, Any]]) -> Iterator[tupl
 # --- Cards ----------------------------------------------------------------------------------------
 
 
-def _by_card(world: World, session: dict[str, Any], story: Story) -> Iterator[tuple[str, str]]:
+def _begun_by(world: World, session: dict[str, Any], story: Story) -> list[Act]:
+    """The touches that may have begun it: the last before it, and what came together with that."""
     taps = [act for act in world.chronicle.taps if act.where == session["terminal"]]
     before = [tap for tap in taps if tap.at_ms <= story.began_ms]
-    if not before:
+    return [tap for tap in before if tap.at_ms > before[-1].at_ms - TOGETHER_MS]
+
+
+def _by_card(world: World, session: dict[str, Any], story: Story) -> Iterator[tuple[str, str]]:
+    cards = {tap.what for tap in _begun_by(world, session, story)}
+    if not cards:
         return
-    card = before[-1].what
+    taps = [act for act in world.chronicle.taps if act.where == session["terminal"]]
     ended = story.at("stop" if session["stop_reason"] == "tap" else "cancelled")
     if session["stop_reason"] == "tap" and ended is not None:
-        just = [t.what for t in taps if ended - OBEYED_MS <= t.at_ms <= ended and t not in before]
-        if card not in just and not _busy(world, ended, session["terminal"]):
-            yield "stopped_by_another", f"{session['id']} of {card}, stopped by {just}"
+        since_ms = max(ended - OBEYED_MS, story.began_ms + 1)
+        just = [t.what for t in taps if since_ms <= t.at_ms <= ended]
+        if not cards.intersection(just) and not _busy(world, ended, session["terminal"]):
+            yield "stopped_by_another", f"{session['id']} of {sorted(cards)}, stopped by {just}"
+    if len(cards) > 1:
+        return  # whose it is cannot be said
+    (card,) = cards
     lasts_until_ms = (story.at("held") or 0) + LASTS_MS
     for tap in taps:
         state = story.state_at(tap.at_ms)
@@ -77,10 +89,11 @@ def _car_before(
     world: World, session: dict[str, Any], story: Story, served: set[str]
 ) -> Iterator[tuple[str, str]]:
     """Nobody pays for the car that stood at another connector, charged and done, when he held up his card."""
-    taps = [t for t in world.chronicle.taps if t.where == session["terminal"]]
-    meant = [t for t in taps if t.at_ms <= story.began_ms]
+    meant = _begun_by(world, session, story)
     if not meant or session["evse"] is None or not session["energy_wh"]:
         return
+    if len({tap.connector for tap in meant}) > 1:
+        return  # who it is for cannot be said
     connector = world.place.evses.index(session["evse"])
     came = [p for p in world.chronicle.plugs[connector] if p.at_ms <= meant[-1].at_ms]
     if connector == meant[-1].connector or not came or not came[-1].plugged:
