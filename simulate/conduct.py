@@ -26,6 +26,8 @@ TOGETHER_MS = 1_000
 LASTS_MS = 5_000
 # Trouble that ended so shortly before an order may still delay it.
 BEFORE_MS = 5_000
+# A read for a card lasts 15 s; a line that fell silent meanwhile is noticed when it does not end.
+NOTICED_MS = 20_000
 # How much longer than the truth an outage may look: the agent dies, and a moment later it is ready again.
 OUTAGE_SLACK_MS = 2_000
 # A hold is there, and energy does not flow yet, or does.
@@ -129,7 +131,19 @@ def _shared(world: World, session: dict[str, Any], story: Story, card: str) -> b
 def _busy(world: World, at_ms: int, terminal: str) -> bool:
     """Anything was wrong there or on the board, so that this may have gone another way."""
     found = world.troubles.during(at_ms - BEFORE_MS, at_ms + OBEYED_MS, terminal)
-    return any(True for _ in found) or world.place.variant.ends_days
+    relinked = _relinked(world, at_ms, terminal)
+    return any(True for _ in found) or relinked or world.place.variant.ends_days
+
+
+def _relinked(world: World, at_ms: int, terminal: str) -> bool:
+    """The link is made anew meanwhile, for a trouble that was over before it was noticed."""
+    lost = [
+        line["at_ms"]
+        for line in world.logs
+        if line["event"] == "device_lost" and line.get("terminal") == terminal
+    ]
+    near = [ms for ms in lost if at_ms - BEFORE_MS <= ms <= at_ms + OBEYED_MS]
+    return any(True for ms in near for _ in world.troubles.during(ms - NOTICED_MS, ms, terminal))
 
 
 # --- Stops ----------------------------------------------------------------------------------------

@@ -23,6 +23,9 @@ STANDS_LEAST_MS = 30_000
 SETTLES_MS = 2_000
 # What the register may rise with no power shown: rounding, and loads below what the meter shows.
 UNSEEN_W = 50
+# In so many readings a register must have risen with no power shown: a car may have charged between two that
+# showed none, when those between were lost.
+RISES_LEAST = 3
 # Added to both bounds: registers that count in steps of 10 Wh.
 SLACK_WH = 20
 _W_MS_PER_WH = 3_600_000
@@ -39,9 +42,10 @@ class PowerWatch:
     _flowed_ms: int = 0
     _owed_w_ms: int = 0
     _varied: bool = False
-    # While no power is shown: since when, and the register when it had settled.
+    # While no power is shown: since when, the register when it had settled, how often it has risen since.
     _zero_ms: int | None = None
     _zero_wh: int = 0
+    _rises: int = 0
 
     def judge(
         self, energy_wh: int, power_w: int, step_wh: Fraction, now_ms: int
@@ -61,7 +65,7 @@ class PowerWatch:
         if power_w > 0:
             self._zero_ms = None
             return self._standing(step_wh)
-        state, why = self._without_power(step_wh, now_ms)
+        state, why = self._without_power(step_wh, now_ms, rose=not stands)
         return (state, why) if why else self._standing(step_wh)
 
     def _begin(self, energy_wh: int, power_w: int, now_ms: int) -> None:
@@ -89,14 +93,19 @@ class PowerWatch:
             return ReadingState.POWER_WITHOUT_ENERGY, f"{seen}: power without energy"
         return ReadingState.FROZEN, f"{seen}, as does the power: frozen"
 
-    def _without_power(self, step_wh: Fraction, now_ms: int) -> tuple[ReadingState, str]:
+    def _without_power(
+        self, step_wh: Fraction, now_ms: int, *, rose: bool
+    ) -> tuple[ReadingState, str]:
         if self._zero_ms is None:
             self._zero_ms, self._zero_wh = now_ms, self._wh
         spent_ms = now_ms - self._zero_ms
         if spent_ms <= SETTLES_MS:
-            self._zero_wh = self._wh
+            self._zero_wh, self._rises = self._wh, 0
+        elif rose:
+            self._rises += 1
         rise_wh = self._wh - self._zero_wh
-        if rise_wh <= SLACK_WH + 2 * step_wh + Fraction(UNSEEN_W * spent_ms, _W_MS_PER_WH):
+        most_wh = SLACK_WH + 2 * step_wh + Fraction(UNSEEN_W * spent_ms, _W_MS_PER_WH)
+        if rise_wh <= most_wh or self._rises < RISES_LEAST:
             return ReadingState.OK, ""
         return ReadingState.ENERGY_WITHOUT_POWER, (
             f"the register rose by {rise_wh} Wh in {spent_ms // 1000} s at no power: energy without power"

@@ -78,6 +78,14 @@ def test_a_register_that_runs_without_power() -> None:
     assert set(found[when:]) == {RUNS}, "also between two steps of the register"
 
 
+def test_what_flowed_between_two_readings_because_those_between_were_lost_is_a_number() -> None:
+    """A car at 22 kW for six seconds on a disturbed line; what then rises on is another matter."""
+    quiet, after = [(500, 0)] * 4, [(538, 0)] * 4
+    assert set(states([*quiet, *after], every_ms=8_000)) == {OK}
+    runs = [*quiet, *after, *[(538 + n, 0) for n in range(4)]]
+    assert first(states(runs, every_ms=8_000)) == (len(quiet) + len(after) + 2, RUNS)
+
+
 def test_a_coarse_register_that_runs_without_power_is_held_between_its_steps() -> None:
     found = states([(500 + n // 10 * 10, 0) for n in range(120)], Fraction(10))
     when, _ = first(found)
