@@ -25,6 +25,7 @@ from agent.ports.abilities import (
     Handover,
     KnowsLeastAmount,
     PartIssued,
+    TellsCaptures,
     Upkeep,
     UpkeepReport,
 )
@@ -110,6 +111,7 @@ __all__ = [
     "Reason",
     "Refused",
     "SigningMeter",
+    "TellsCaptures",
     "Terminal",
     "TerminalIdentity",
     "TerminalSpec",

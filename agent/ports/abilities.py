@@ -56,6 +56,15 @@ class KnowsLeastAmount(Protocol):
     def least_amount_minor(self) -> int: ...
 
 
+@runtime_checkable
+class TellsCaptures(Protocol):
+    """Capability: says how its last result tells of a capture, by what was "booked" or by the part of the
+    hold that was "reversed". Without it the former is assumed."""
+
+    @property
+    def capture_reports(self) -> str: ...
+
+
 class EodHolds(StrEnum):
     """What this terminal does with open holds when its batch is closed."""
 

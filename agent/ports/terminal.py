@@ -164,7 +164,8 @@ class TerminalIdentity:
 
 @dataclass(frozen=True, slots=True)
 class LastResult:
-    """The terminal's last money result as it repeats it. `result` 0 means executed."""
+    """The terminal's last money result as it repeats it. `result` 0 means executed. One that was not may have
+    no receipt: its number is 0 then."""
 
     result: int
     evidence: Evidence

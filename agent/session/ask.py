@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from agent.session.events import E
-from agent.session.raises import owed_now
+from agent.session.raises import R, owed_now
 from agent.session.session import Session
 from agent.session.states import Effect, S
 
@@ -49,6 +49,9 @@ class Answer:
     raise_reports: str = "added"
     by_hand: frozenset[int] = frozenset()
     set_aside: bool = False
+    # Whether a capture's result tells what was "booked", or the part of the hold "reversed".
+    capture_reports: str = "booked"
+    rivals: frozenset[str] = frozenset()  # where raises of other sessions stand that nobody knows
 
 
 class Judgement(NamedTuple):
@@ -79,11 +82,12 @@ def may_be_nameless(session: Session) -> bool:
 
 
 def _explains(answer: Answer, session: Session) -> LastSeen | None:
-    """The last result, if it succeeded, is of this terminal, and is not already another's."""
+    """The last result, if it succeeded, is of this terminal, and is no other that is known already: of
+    another session, the hold itself, or what raised it."""
     last = answer.last
     if last is None or last.result != 0 or last.key in answer.known:
         return None
-    if session.hold and last.key == ref_key(session.hold):
+    if session.hold and last.key in _refs(session) | {ref_key(session.raise_result)}:
         return None
     made_at = last.ref.get("terminal_id")
     if made_at and answer.terminal_id and made_at != answer.terminal_id:
@@ -173,24 +177,26 @@ def judge_hold(session: Session, answer: Answer) -> Judgement | None:
 def judge_raise(session: Session, answer: Answer) -> Judgement | None:
     """RAISE_FOUND or RAISE_ABSENT; None while it cannot be told.
 
-    The last result is the hold itself, or one that was known when the raise was ordered: nothing was booked
-    after it. It is another one that fits: the
-    hold was raised by what it says, or to it, as the terminal's make reports (`Answer.raise_reports`)."""
+    While it is in doubt nothing else is booked at the terminal (agent.session.doubt). The last result is
+    one that is older than the order, or failed: the hold was not raised. It is another one that fits: the
+    hold was raised by what it says, or to it, as the terminal's make reports (`Answer.raise_reports`). Once
+    it is given up others book again: a failed one says nothing, one that fits may be a raise of theirs."""
     if not session.hold or not same_terminal(session, answer) or _disputed(session, answer):
         return None
-    last = answer.last
-    if last is None or last.result != 0:
-        return None
-    if last.key in session.raise_before:
-        why = "the last result is one of another session, made before it"
-        return Judgement(E.RAISE_ABSENT, {"why": why})
+    last, given_up = answer.last, session.raising == R.LOST
+    if last is None:
+        return None  # a terminal that restarted may have forgotten it
+    if last.result != 0:
+        why = "the terminal's last payment failed, and nothing was booked since the order"
+        return None if given_up else Judgement(E.RAISE_ABSENT, {"why": why})
+    if last.key in session.raise_before or last.key in _refs(session):
+        return Judgement(E.RAISE_ABSENT, {"why": "the last result is the one before it"})
     if not _same_card(last, session):
         return None
-    if last.key in _refs(session):
-        return Judgement(E.RAISE_ABSENT, {"why": "the last result is the one before it"})
     if session.raise_result and last.key == ref_key(session.raise_result):
         return _raised_to(session, answer, last)
-    if _explains(answer, session) is None:
+    rivals = answer.rivals if given_up else answer.rivals - {R.LOST}
+    if rivals or _explains(answer, session) is None:
         return None
     return _raised_to(session, answer, last)
 
@@ -213,30 +219,51 @@ def _raised_to(session: Session, answer: Answer, last: LastSeen) -> Judgement | 
 
 def judge_capture(session: Session, answer: Answer) -> Judgement | None:
     """STILL_OPEN, CONFIRMED or VANISHED; None while it cannot be told."""
-    return _judge_end(session, answer, frozenset({session.to_capture_minor}))
+    to_capture_minor = session.to_capture_minor
+    told_minor = to_capture_minor
+    if answer.capture_reports == "reversed":
+        told_minor = (session.held_minor or 0) - to_capture_minor
+    return _judge_end(session, answer, {told_minor: to_capture_minor})
 
 
 def judge_release(session: Session, answer: Answer) -> Judgement | None:
     """As judge_capture. Terminals report a released hold as amount 0 or as the amount freed."""
-    return _judge_end(session, answer, frozenset({0, session.held_minor or 0}))
+    held_minor = session.held_minor or 0
+    return _judge_end(session, answer, {0: 0, held_minor: held_minor})
 
 
-def _judge_end(session: Session, answer: Answer, amounts_minor: frozenset[int]) -> Judgement | None:
+def _judge_end(
+    session: Session, answer: Answer, booked_minor: Mapping[int, int]
+) -> Judgement | None:
+    """`booked_minor`: what a last result that fits says, and how much that is."""
     if not session.hold or not same_terminal(session, answer) or _disputed(session, answer):
         return None
     if session.hold.get("receipt") in answer.open_receipts:
         return Judgement(E.STILL_OPEN, {"how": "listed as open"})
+    last = answer.last
+    fits = session.booked_minor in booked_minor.values()
+    if last is not None and last.result == 0 and fits and _is_stored(last, session):
+        return _confirmed(last, session.booked_minor)
     last = _explains(answer, session)
-    if last is not None and last.amount_minor in amounts_minor and _same_card(last, session):
-        return Judgement(
-            E.CONFIRMED,
-            {
-                "amount_minor": last.amount_minor,
-                "result": dict(last.ref) | dict(last.details),
-                "how": "last result of the terminal",
-            },
-        )
+    told_minor = None if last is None else last.amount_minor
+    booked = None if told_minor is None else booked_minor.get(told_minor)
+    if last is not None and booked is not None and _same_card(last, session):
+        return _confirmed(last, booked)
     if not answer.complete:
         return None
     why = "the hold is no longer open and the last result is another one"
     return Judgement(E.VANISHED, {"why": why})
+
+
+def _is_stored(last: LastSeen, session: Session) -> bool:
+    """It is the evidence that was stored before the dialogue broke."""
+    return bool(session.result) and last.key == ref_key(session.result)
+
+
+def _confirmed(last: LastSeen, amount_minor: int | None) -> Judgement:
+    data: dict[str, object] = {
+        "amount_minor": amount_minor,
+        "result": dict(last.ref) | dict(last.details),
+        "how": "last result of the terminal",
+    }
+    return Judgement(E.CONFIRMED, data)

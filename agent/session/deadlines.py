@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agent.session.events import E
+from agent.session.raises import R
 from agent.session.session import Session
 from agent.session.states import S
 from agent.values import Quality, Stamp
@@ -63,6 +64,7 @@ class Deadline(NamedTuple):
 
 
 _RUNNING = (S.STARTING, S.CHARGING, S.SUSPENDED)
+_COULD_NOT_TELL: dict[str, object] = {"why": "the terminal could not tell"}
 
 
 def deadlines(s: Session, policy: Policy) -> list[Deadline]:
@@ -78,15 +80,24 @@ def deadlines(s: Session, policy: Policy) -> list[Deadline]:
         if s.held_at is not None:
             last_ms = hold_valid_ms(s, policy) - policy.hold_finish_ms
             found.append(Deadline(E.STOP, last_ms, {"reason": "hold expires"}, s.held_at))
-        return found
-    if s.state in (S.HOLD_UNCLEAR, S.RAISE_OPEN):
-        return [Deadline(E.VANISHED, HOLD_UNCLEAR_MS, {"why": "the terminal could not tell"})]
+        return found + _of_a_raise(s)
+    if s.state is S.HOLD_UNCLEAR:
+        return [Deadline(E.VANISHED, HOLD_UNCLEAR_MS, _COULD_NOT_TELL)]
+    if s.state in (S.STOPPING, S.ENDING, S.RAISE_OPEN):
+        return _of_a_raise(s)
     if s.state in (S.CAPTURE_DUE, S.RELEASE_DUE):
         pause_ms = retry_after_ms(s.attempts, policy.retry_steps)
         if pause_ms is None:
             return [Deadline(E.GAVE_UP, 0, {"why": f"not executed in {s.attempts} tries: {s.why}"})]
         return [Deadline(E.RETRY_DUE, pause_ms, {})]
     return []
+
+
+def _of_a_raise(s: Session) -> list[Deadline]:
+    """In doubt it keeps everything else from being booked at its terminal, so it is given up in time."""
+    if s.raising != R.UNCLEAR and s.state is not S.RAISE_OPEN:
+        return []
+    return [Deadline(E.VANISHED, HOLD_UNCLEAR_MS, _COULD_NOT_TELL, s.raising_since)]
 
 
 def waited_ms(since: Stamp, now: Stamp) -> int:

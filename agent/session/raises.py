@@ -62,14 +62,14 @@ def completed_blindly(s: Session, _: Event) -> bool:
     return s.raising == R.APPROVED and s.raised_to_minor is None
 
 
-def is_running(s: Session, _: Event) -> bool:
-    """A dialogue that raises the hold is under way."""
-    return s.raising in (R.ORDERED, R.APPROVED)
-
-
 def is_unclear(s: Session, _: Event) -> bool:
     """The terminal is asked whether the hold was raised."""
     return s.raising == R.UNCLEAR
+
+
+def is_doubted(s: Session, _: Event) -> bool:
+    """How it ended is asked, or was given up."""
+    return s.raising in (R.UNCLEAR, R.LOST)
 
 
 def is_under_way(s: Session, _: Event) -> bool:
@@ -150,8 +150,8 @@ def lost(s: Session, e: Event) -> Session:
 
 
 def after_restart(s: Session, e: Event) -> Session:
-    """The dialogue died with the process."""
-    return doubted(s, e) if s.raising in (R.ORDERED, R.APPROVED) else s
+    """The dialogue died with the process; what was in doubt has its time anew, to be told in."""
+    return doubted(s, e) if s.raising in UNDER_WAY else s
 
 
 def record_with_unknown_hold(s: Session, e: Event) -> Session:

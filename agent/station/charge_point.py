@@ -67,6 +67,7 @@ class ChargePoint:
         self._release = Release(evse_id, evse, rules.max_current_ma, self._health, context)
         self._limit = Limit(context.tariffs, rules.max_power_w)
         self._top_up = TopUp(rules.top_up, self._limit)
+        self._raise_wish: tuple[Session, dict[str, object]] | None = None
         self._ends = MeterEnds(
             evse_id, meter, self.register, self._limit, rules.meter_lost_ms, context
         )
@@ -112,6 +113,16 @@ class ChargePoint:
     def serve(self, terminal: str, changed: Callable[[], None]) -> None:
         """`terminal` takes payment for this connector; `changed` is called when there is news."""
         self._desks[terminal] = changed
+
+    def raise_wish(self, terminal: str) -> tuple[str, dict[str, object]] | None:
+        """A session of the terminal whose hold is to be raised, and the data of the order."""
+        if self._raise_wish is None or self._raise_wish[0].terminal != terminal:
+            return None
+        session, more = self._raise_wish
+        return session.id, more
+
+    def forget_wish(self) -> None:
+        self._raise_wish = None
 
     @property
     def terminals(self) -> frozenset[str]:
@@ -326,11 +337,10 @@ class ChargePoint:
             data = {"reason": cost_reason(session), "energy_wh": wh, "margin": found.json()}
             await self._order_stop(session, data)
             return
-        beside = self._keeper.at_terminal(session.terminal)
-        more = self._top_up.wanted(session, beside, good, now)
+        more = self._top_up.wanted(session, good, now)
         if more is not None:
-            more["before"] = self._keeper.results_before(session)
-            await self._keeper.tell(session.id, E.RAISE, more)
+            self._raise_wish = (session, more)
+            self._desks.get(session.terminal, _nobody)()
         self.live = live_now(
             session, good, self.reading.power_w or 0, self._tariffs.of(session), now
         )
@@ -384,3 +394,7 @@ class ChargePoint:
                 expected="no release and no power",
                 remedy="switch the connector off and have it looked at",
             )
+
+
+def _nobody() -> None:
+    """A terminal that does not serve this connector any more."""

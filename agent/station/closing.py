@@ -197,9 +197,8 @@ class Closing:
         held = [s for s in self._here() if s.state not in NO_MONEY_THERE]
         waits = False
         if self._eod_holds is EodHolds.KEEPS:
-            now = self._clock.stamp()
             # A raise in doubt needs the last result; its driver is not told to end for that.
-            waits = any(needs_last_result(s, now) for s in held)
+            waits = any(needs_last_result(s) for s in held)
             held = [s for s in held if s.state in AT_WORK]
         late_ms = self._late_ms()
         settles = self._may_settle(late_ms)
@@ -220,8 +219,8 @@ class Closing:
         return waited_ms(self._order.steps[0].stamp, self._clock.stamp()) - self._rules.drain_ms
 
     def _may_settle(self, late_ms: int) -> bool:
-        """Whether what was stopped may still be recorded and captured. An outage that lasted over the deadline,
-        or a clock that was set meanwhile, takes no tries from it: nothing was tried then."""
+        """Whether what was stopped may still be recorded and captured. An outage that lasted over the
+        deadline, or a clock that was set meanwhile, takes no tries from it: nothing was tried then."""
         here_ms = self._clock.boot_ms() - self._loaded_ms
         return min(late_ms, here_ms) < SETTLE_MS
 

@@ -39,7 +39,6 @@ from agent.station.keeper import Log
 from agent.station.till import COMMIT_BOUND_S, clean, clean_text
 from agent.trust.chain import iso_utc
 from agent.trust.plain import JSON
-from agent.values import Stamp
 
 TASK = "end_of_day"
 
@@ -136,7 +135,7 @@ class DayEnd:
             raise DayEndRefused(f"STA-036: terminal {self.id} knows no end of day")
         await self._not_twice(terminal, again)
         keeps = terminal.eod_open_holds is EodHolds.KEEPS
-        refuse_held(self.id, sessions, self._clock.stamp(), keeps=keeps)
+        refuse_held(self.id, sessions, keeps=keeps)
         identity = await terminal.identify()
         refuse_open(self.id, await terminal.open_holds(), keeps=keeps, leaving=leaving)
         before = await self._before(terminal, identity)
@@ -254,11 +253,11 @@ def brands(facts: Mapping[str, object]) -> list[tuple[str, int, int]]:
 # --- deciding: pure -------------------------------------------------------------------------------
 
 
-def refuse_held(terminal_id: str, sessions: Iterable[Session], now: Stamp, *, keeps: bool) -> None:
+def refuse_held(terminal_id: str, sessions: Iterable[Session], *, keeps: bool) -> None:
     """Raises DayEndRefused while a session has money there that the end of day could touch."""
     busy = [s for s in sessions if s.state not in NO_MONEY_THERE]
     if keeps:
-        busy = [s for s in busy if s.state in AT_WORK or needs_last_result(s, now)]
+        busy = [s for s in busy if s.state in AT_WORK or needs_last_result(s)]
     if busy:
         names = ", ".join(f"{s.id} ({s.state})" for s in busy)
         raise DayEndRefused(

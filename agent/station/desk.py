@@ -4,7 +4,6 @@ sessions owe. One command at a time; money goes before everything else."""
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping
 
 from agent.ledger import LedgerError
@@ -23,12 +22,14 @@ from agent.station.closing import Closing, DayRules
 from agent.station.context import Context
 from agent.station.day_end import DayEnd, Journal
 from agent.station.errands import Errands
+from agent.station.jobs import Jobs
 from agent.station.matching import Matching
 from agent.station.needs import Needs
 from agent.station.patience import bounded
+from agent.station.raising import Raising
 from agent.station.screen import Notice, Screen
 from agent.station.taps import HOLDS_FULL, DeskRules, Taps
-from agent.station.till import DESK_BOUND_MS, JUDGES, Till, owes
+from agent.station.till import DESK_BOUND_MS, JUDGES, Till
 
 # A status enquiry at least every minute lets the terminal run its timed jobs (PA00P015, 05 01).
 IDENTIFY_EVERY_MS = 60_000
@@ -37,7 +38,6 @@ IDENTIFY_SOON_MS = 10_000
 NOT_YET = "not connected yet"
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0  # a terminal that boots takes about a minute; no use in asking more often
-ASK_AGAIN_S = 60.0  # the terminal answered but it cannot be told: its state changes slowly
 # A link that held for so long was a good one: the next loss is retried at once.
 STABLE_MS = 60_000
 NO_CARD_PAUSE_S = 1.0
@@ -87,9 +87,9 @@ class Desk:
             self._closed_to_taps,
             self.tell_driver,
         )
-        self._jobs: deque[tuple[str, Effect]] = deque()
-        self._asking: dict[str, asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
+        self._jobs = Jobs(till, context.keeper, self._wake.set)
+        self._raising = Raising(till, points, context.keeper)
         self._shown: tuple[str, ...] = ()
         self._notice: Notice | None = None
         self._identified_ms = self._looked_ms = 0
@@ -124,14 +124,8 @@ class Desk:
     # --- orders from the station ------------------------------------------------------------------
 
     def order(self, session_id: str, effect: Effect) -> None:
-        """Queue money work. Bounded: one job per session and effect. Questions go first: the next
-        command replaces the last result, which may be all that tells how an earlier one ended."""
-        if (session_id, effect) not in self._jobs:
-            if effect in JUDGES:
-                self._jobs.appendleft((session_id, effect))
-            else:
-                self._jobs.append((session_id, effect))
-        self._wake.set()
+        """Queue money work."""
+        self._jobs.order(session_id, effect)
 
     def refresh(self) -> None:
         """Something visible changed."""
@@ -159,8 +153,7 @@ class Desk:
                     await asyncio.sleep(pause_s)
                     pause_s = min(pause_s * 2, RETRY_MOST_S)
         finally:
-            for handle in self._asking.values():
-                handle.cancel()
+            self._jobs.stop()
             await self._terminal.close()
 
     def _beat(self) -> None:
@@ -224,7 +217,7 @@ class Desk:
         while True:
             self._beat()
             self._wake.clear()
-            if self._jobs or self.errands.waiting:
+            if self._has_work:
                 await self._work()
                 continue
             await self.errands.ask_day(now=False)
@@ -328,7 +321,7 @@ class Desk:
                 await asyncio.wait({reading, waking}, return_when=asyncio.FIRST_COMPLETED)
                 waking.cancel()
                 self._wake.clear()
-                if self._jobs or self.errands.waiting:
+                if self._has_work:
                     await self._work()
                 elif not reading.done():
                     await self._paint()
@@ -342,17 +335,19 @@ class Desk:
 
     # --- work -------------------------------------------------------------------------------------
 
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._jobs) or self._raising.wanted or self.errands.waiting
+
     async def _work(self) -> None:
-        """Do the oldest job, if its session still owes it; what a person asks for comes after money."""
+        """One thing: what a session owes, a raise, then what a person asks for."""
         if not self._jobs:
-            await self._errand()
+            await (self._raising.order() if self._raising.wanted else self._errand())
             return
-        session_id, effect = self._jobs.popleft()
-        if session_id in self._asking:  # one question of a session is pending at a time
-            self._asking.pop(session_id).cancel()
-        session = self._keeper.sessions.get(session_id)
-        if session is None or not owes(session, effect):
+        job = self._jobs.next()
+        if job is None:
             return
+        session, effect = job
         self._shown = ()
         if effect in JUDGES:
             await self._ask(session, effect)
@@ -361,7 +356,7 @@ class Desk:
             outcome = await self._till.do(session, effect)
         finally:
             if effect is not Effect.RAISE:  # which no tap began: the next one may mean to stop
-                self.taps.served(session_id)
+                self.taps.served(session.id)
         if isinstance(outcome, Refused):
             self._look_at(outcome)
         if effect is Effect.AUTHORIZE and isinstance(outcome, Refused):
@@ -394,6 +389,4 @@ class Desk:
         now = self._keeper.sessions.get(session.id)
         if told or now is None or now.state is S.UNRESOLVED:
             return
-        loop = asyncio.get_running_loop()
-        again = loop.call_later(ASK_AGAIN_S, self.order, session.id, effect)
-        self._asking[session.id] = again
+        self._jobs.later(session.id, effect)

@@ -44,8 +44,6 @@ Log = Callable[..., None]
 LOAD_LIMIT = 1_000
 # Terminals repeat only their last result; a few more cover several desks and sessions in between.
 CLOSED_KEPT = 50
-# Several may have ended while the last one of them was booked.
-ENDED_NAMED = 4
 
 
 def event_of(row: EventRow) -> Event:
@@ -247,14 +245,6 @@ class Keeper:
         ones and those set aside included: a last result among them says nothing about the session `but`."""
         refs = refs_at(terminal, tid, (*self._closed, *self.sessions.values()), but)
         return frozenset(refs).union(*self._aside_refs.values())
-
-    def results_before(self, session: Session) -> list[list[int | None]]:
-        """[receipt, trace] of what our other sessions have booked at its terminal, as far as the last result
-        can be one of these: whenever it is, nothing was booked since."""
-        at, tid = session.terminal, session.hold.get("terminal_id")
-        ended = self.closed_at(at)[-ENDED_NAMED:]
-        refs = refs_at(at, tid, (*ended, *self.at_terminal(at)), session.id)
-        return [list(ref) for ref in sorted(refs, key=str) if ref[0] > 0]
 
     def last_stamp(self, session_id: str) -> Stamp | None:
         """When the last durable event of a session was that a looking process has told."""

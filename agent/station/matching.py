@@ -123,9 +123,8 @@ class Matching:
     def _unclear(self, identity: TerminalIdentity) -> bool:
         """A session may have a hold there that it does not know yet, or needs the last result as it is. What
         is in doubt at an exchanged terminal is told by that one alone."""
-        now = self._clock.stamp()
         return any(
-            needs_last_result(s, now) and not made_elsewhere(s, identity.terminal_id)
+            needs_last_result(s) and not made_elsewhere(s, identity.terminal_id)
             for s in self._keeper.at_terminal(self.id)
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from agent.session import E, Effect, S, Session, Step, energy_allowed
 from agent.session.ask import question_of
-from agent.session.raises import R
+from agent.session.raises import UNDER_WAY
 from agent.session.states import IN_MOTION, OCCUPIES_EVSE
 from agent.settings.models import Settings
 from agent.station import build, no_terminal
@@ -206,10 +206,10 @@ class Station:
             point = self.parts.points.get(session.evse or "")
             if energy_allowed(session.state) and point is not None:
                 point.await_resume()
-                if session.raising == R.UNCLEAR:  # asked before anything is booked
-                    self._perform(session, Effect.ASK_RAISE)
-                elif session.raising:
+                if session.raising in UNDER_WAY:
                     await self.keeper.tell(session.id, E.RAISE_UNCLEAR, {"why": "restart"})
+                if session.raising:  # asked before anything is booked
+                    self._perform(session, Effect.ASK_RAISE)
                 continue
             step = await self.keeper.tell(session.id, E.RESTARTED, {"resume": False})
             if session.evse is not None and point is None:

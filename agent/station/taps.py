@@ -166,10 +166,10 @@ class Taps:
 
     def _refusal(self) -> str:
         """Why no session can begin now, as screens.refused_tap has words for it."""
-        here, now = self._keeper.at_terminal(self._till.id), self._clock.stamp()
+        here = self._keeper.at_terminal(self._till.id)
         connected = self._till.connected_id
         # Its hold would replace the last result that tells, if this is the terminal that can.
-        if any(in_doubt(s, now) and not made_elsewhere(s, connected) for s in here):
+        if any(in_doubt(s) and not made_elsewhere(s, connected) for s in here):
             return "wait_check"
         # Where terminals share connectors, two drivers without one cannot be told apart (design §2 rule 7).
         neighbours = {name for point in self._points.values() for name in point.terminals}

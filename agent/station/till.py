@@ -22,6 +22,7 @@ from agent.ports import (
     Outcome,
     Reason,
     Refused,
+    TellsCaptures,
     Terminal,
     TerminalIdentity,
     Unknown,
@@ -78,7 +79,7 @@ def owes(session: Session, effect: Effect) -> bool:
 def made_elsewhere(session: Session, terminal_id: str | None) -> str:
     """Why this is not the terminal that the hold was made at; empty when it is. At another one the
     same receipt number may be somebody else's hold."""
-    made_at = session.hold.get("terminal_id")
+    made_at = session.hold.get("terminal_id") or session.terminal_id
     if not made_at or not terminal_id or made_at == terminal_id:
         return ""
     return f"the hold was made at terminal {made_at}, this is terminal {terminal_id}"
@@ -298,7 +299,7 @@ class Till:
         self._beat()
         open_holds = await self._terminal.open_holds()
         self._beat()
-        keeper, here = self._keeper, identity.terminal_id
+        keeper, terminal, here = self._keeper, self._terminal, identity.terminal_id
         claimed = [
             s
             for s in keeper.may_hold_at(self.id, here)
@@ -315,6 +316,8 @@ class Till:
             self._raise_reports(),
             _receipts(by_hand, here),
             bool(keeper.set_aside),
+            terminal.capture_reports if isinstance(terminal, TellsCaptures) else "booked",
+            frozenset(s.raising for s in keeper.at_terminal(self.id) if s.id != session.id) - {""},
         )
 
     async def last_ref(self) -> dict[str, object] | None:

@@ -121,4 +121,8 @@ class Timers:
 
 
 def _same_wait(a: Session, b: Session) -> bool:
-    return (a.state, a.entered, a.held_at) == (b.state, b.entered, b.held_at)
+    return _wait(a) == _wait(b)
+
+
+def _wait(s: Session) -> tuple[object, ...]:
+    return s.state, s.entered, s.held_at, s.raising, s.raising_since

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.session import Session
-from agent.session.doubt import is_booking
 from agent.session.limits import COST, binding
 from agent.station.limit import Limit
 from agent.values import Reading, Stamp
@@ -33,12 +32,8 @@ class TopUp:
         self._rules, self._limit = rules, limit
         self._tried: tuple[str, int] = ("", 0)
 
-    def wanted(
-        self, session: Session, beside: Iterable[Session], good: Reading, now: Stamp
-    ) -> dict[str, object] | None:
-        """The data of the order; None where nothing is to be raised now. While a session `beside` it at the
-        terminal is booking it waits: were it killed behind that one's dialogue, the last result would be one
-        that was not known when the raise was ordered, and nobody could tell whether it was sent."""
+    def wanted(self, session: Session, good: Reading, now: Stamp) -> dict[str, object] | None:
+        """The data of the order; None where nothing is to be raised now."""
         rules = self._rules.get(session.terminal)
         if rules is None or session.raising or session.raise_over or session.raises >= rules.count:
             return None
@@ -47,7 +42,7 @@ class TopUp:
         if add_minor <= 0 or self._just_tried(session, now):
             return None
         short = self._limit.short_of_time(session, good, now, LEAD_MS)
-        if short is None or any(s.id != session.id and is_booking(s) for s in beside):
+        if short is None:
             return None
         self._tried = (session.id, now.boot_ms)
         return {"add_minor": add_minor, "margin": short.json()}

@@ -183,6 +183,8 @@ class TerminalDriver(TerminalLink):
                 "declined": Refused(Reason.DECLINED, "05", d.decline_text),
                 "unknown_hold": Refused(Reason.UNKNOWN_HOLD, "b4", "receipt not known"),
             }.get(how)
+            if how == "declined":  # a last result, too, without a receipt
+                d.last = LastResult(5, Evidence(HoldRef(d.terminal_id, 0), None))
             if early is not None:
                 return early
             if how == "lost" or not d.online:

@@ -52,7 +52,8 @@ class Asking:
         return OpenHolds((), complete=False)
 
     async def last_result(self) -> LastResult | None:
-        """06 20 with service byte 03: the last status information again, nothing printed."""
+        """06 20 with service byte 03: the last status information again, nothing printed. One of a payment
+        that failed has no receipt; its number is 0 then."""
         if not self._profile.repeat_result:
             return None
         ran = await self._joining.ask(commands.repeat(self._spec.password), "repeat")
@@ -63,10 +64,13 @@ class Asking:
             raise self._unusable("repeat receipt", ran)
         if outcome.status is None:
             return None
-        found = results.evidence(outcome.status, self._spec.currency, self._joining.terminal_id)
+        terminal_id = self._joining.terminal_id
+        found = results.evidence(outcome.status, self._spec.currency, terminal_id)
+        result = outcome.status.integer("result")
+        if found is None and result:
+            return LastResult(result, results.of_a_failed_one(outcome.status, terminal_id))
         if found is None:
             return None
-        result = outcome.status.integer("result")
         return LastResult(o.NO_CODE if result is None else result, with_aid(found, self._profile))
 
     async def show(self, lines: Sequence[str], hold_s: int) -> None:

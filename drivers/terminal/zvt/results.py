@@ -92,6 +92,11 @@ def evidence(
     return Evidence(made, _amount(apdu, currency, reversed_of), _details(apdu))
 
 
+def of_a_failed_one(apdu: Apdu, terminal_id: str | None) -> Evidence:
+    """That a payment failed is all it says."""
+    return Evidence(HoldRef(_digits(apdu.text("tid")) or terminal_id or "", 0), None)
+
+
 def _trace(apdu: Apdu) -> int | None:
     """BMP 0B, or the long one where that is 0 or missing."""
     trace = apdu.integer("trace")

@@ -62,6 +62,7 @@ class ZvtTerminal:
         self._money = money = MoneyVerbs(spec, profile, bookings)
         self.eod_open_holds = EodHolds(profile.eod_open_holds)
         self.least_amount_minor = profile.min_amount_minor
+        self.capture_reports = profile.capture_amount
         # A capability is there, for `isinstance`, where the profile says that the terminal has it.
         if profile.extension != "none":
             self.increment, self.increment_reports = money.increment, profile.extension

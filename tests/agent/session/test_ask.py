@@ -55,6 +55,10 @@ CAPTURE = reach(S.CAPTURE_UNCLEAR).session  # 4.80 of 50.00
 CAPTURE_SEEN = reach(S.CAPTURING).all(E.EVIDENCE, E.UNCLEAR).session
 RELEASE = reach(S.RELEASE_UNCLEAR).session
 RELEASE_SEEN = reach(S.RELEASING).tell(E.EVIDENCE, amount_minor=0).tell(E.UNCLEAR).session
+# A hold that was raised twice: what raised it is no end of it.
+RAISE_REF = HOLD | {"receipt": 233, "trace": 977}
+RAISED_TO_COST = replace(CAPTURE, raise_refs=((233, 977),), held_minor=480)
+RAISED_LAST = replace(CAPTURE, raise_result=RAISE_REF, held_minor=480)
 NEW_HOLD = HOLD | {"receipt": 240, "trace": 990}
 BEFORE = {"receipt": 230, "trace": 974}  # the last result when the card was tapped
 
@@ -284,6 +288,32 @@ ENDS: list[tuple[str, Session, Answer, E | None]] = [
     ("capture, amount not said", CAPTURE, answer((), last(None, RESULT)), E.VANISHED),
     ("capture, the last try failed", CAPTURE, answer((), last(480, RESULT, result=1)), E.VANISHED),
     ("capture, the last result is the hold", CAPTURE, answer((), last(480, HOLD)), E.VANISHED),
+    ("capture, what raised it", RAISED_TO_COST, answer((), last(480, RAISE_REF)), E.VANISHED),
+    ("capture, what raised it last", RAISED_LAST, answer((), last(480, RAISE_REF)), E.VANISHED),
+    (
+        "capture, its result tells the rest of the hold",
+        CAPTURE,
+        answer((), last(5000 - 480, RESULT), capture_reports="reversed"),
+        E.CONFIRMED,
+    ),
+    (
+        "capture, the amount where its result tells the rest",
+        CAPTURE,
+        answer((), last(480, RESULT), capture_reports="reversed"),
+        E.VANISHED,
+    ),
+    (
+        "capture, seen, its result tells the rest of the hold",
+        CAPTURE_SEEN,
+        answer((), last(5000 - 480, RESULT)),
+        E.CONFIRMED,
+    ),
+    (
+        "capture, seen, and it was booked otherwise",
+        replace(CAPTURE_SEEN, booked_minor=470),
+        answer((), last(470, RESULT)),
+        E.VANISHED,
+    ),
     (
         "capture, the result is another session's",
         CAPTURE,

@@ -7,8 +7,10 @@ from support.session_events import HOLD, RAISED, Story, reach
 
 from agent.session import E, Effect, S, step
 from agent.session.ask import Answer, Judgement, LastSeen, judge_raise
+from agent.session.deadlines import HOLD_UNCLEAR_MS, Policy, deadlines
 from agent.session.raises import R, owed_besides, owed_now
 
+POLICY = Policy(connection_timeout_ms=120_000, start_timeout_ms=180_000)
 BESIDE = (S.STARTING, S.CHARGING, S.SUSPENDED, S.STOPPING, S.ENDING)
 
 
@@ -143,7 +145,6 @@ def test_asking_how_a_raise_ended() -> None:
     "seen",
     [
         answer(None),
-        answer(last(result=5)),
         answer(last(amount_minor=None)),
         answer(last(amount_minor=0)),
         answer(last(amount_minor=2001)),
@@ -168,6 +169,66 @@ def test_another_session_s_result_from_before_the_raise_is_proof_too() -> None:
     assert found.event is E.RAISE_ABSENT
     later = answer(last(ref=HOLD | {"receipt": 241, "trace": 991}), known=frozenset({(241, 991)}))
     assert judge_raise(story.session, later) is None, "booked since: it may have replaced it"
+
+
+def test_a_payment_that_failed_since_is_proof_as_long_as_nothing_else_is_booked() -> None:
+    """It may be the raise itself, or one before it: a raise that was executed would be the last result."""
+    failed = answer(last(result=5, amount_minor=None, ref=HOLD | {"receipt": 0, "trace": None}))
+    session = raising(R.UNCLEAR).session
+    found = judge_raise(session, failed)
+    assert found is not None
+    assert found.event is E.RAISE_ABSENT
+    given_up = replace(session, raising=R.LOST)
+    assert judge_raise(given_up, failed) is None, "others may have paid since"
+    assert judge_raise(given_up, answer(last())) == FOUND
+
+
+@pytest.mark.parametrize(
+    ("word", "rivals", "tells"),
+    [
+        (R.UNCLEAR, set(), True),
+        (R.UNCLEAR, {R.LOST}, True),
+        (R.UNCLEAR, {R.UNCLEAR}, False),
+        (R.LOST, set(), True),
+        (R.LOST, {R.ORDERED}, False),
+        (R.LOST, {R.LOST}, False),
+    ],
+)
+def test_what_may_be_another_session_s_raise_is_not_taken(
+    word: R, rivals: set[R], tells: bool
+) -> None:
+    """One that was ordered later knows what was the last result before."""
+    session = replace(raising(R.UNCLEAR).session, raising=word)
+    seen = answer(last(), rivals=frozenset(rivals))
+    assert judge_raise(session, seen) == (FOUND if tells else None)
+    stored = replace(session, raise_result=RAISED)
+    assert judge_raise(stored, seen) == FOUND, "its own evidence"
+
+
+def test_a_raise_that_is_given_up_may_be_told_later() -> None:
+    story = raising(R.UNCLEAR).tell(E.VANISHED)
+    assert (story.state, story.session.raising) == (S.CHARGING, R.LOST)
+    assert owed_now(story.session) is Effect.ASK_RAISE
+    story.refuse(E.RAISE)
+    story.tell(E.RAISE_FOUND)
+    assert (story.state, story.session.held_minor, story.session.raising) == (S.CHARGING, 7000, "")
+
+
+def test_after_a_restart_a_doubt_has_its_time_anew() -> None:
+    story = raising(R.UNCLEAR).all(E.STOP, E.STOPPED, E.ENDED).reboot().tell(E.RESTARTED)
+    since = story.session.raising_since
+    assert since is not None and since.boot_id == story.boot_id
+    (due,) = deadlines(story.session, POLICY)
+    assert (due.event, due.after_ms, due.since) == (E.VANISHED, HOLD_UNCLEAR_MS, since)
+
+
+@pytest.mark.parametrize("state", BESIDE)
+def test_a_doubt_is_given_up_in_any_state(state: S) -> None:
+    session = replace(reach(state).session, raising=R.UNCLEAR)
+    assert E.VANISHED in [due.event for due in deadlines(session, POLICY)]
+    for word in ("", R.ORDERED, R.LOST):
+        quiet = replace(session, raising=word)
+        assert E.VANISHED not in [due.event for due in deadlines(quiet, POLICY)]
 
 
 def test_the_raise_before_is_not_taken_for_this_one() -> None:

@@ -183,7 +183,7 @@ for _state in (
 ):
     MATRIX[_state] |= {"limited": _state}
 for _state in ("starting", "charging", "suspended", "stopping", "ending"):
-    MATRIX[_state] |= dict.fromkeys(TOLD_OF_A_RAISE, _state)
+    MATRIX[_state] |= dict.fromkeys((*TOLD_OF_A_RAISE, "vanished"), _state)
 
 # What a state that has just been entered orders.
 ORDERS = {
@@ -354,6 +354,16 @@ GUARDED: list[tuple[S, E, dict[str, Any], dict[str, Any], str]] = [
         for w in ("ordered", "approved", "unclear", "lost")
     ),
     (S.CHARGING, E.RAISE, {"raise_over": True}, {}, ""),
+    # Given up only what is asked, and what was given up may still be told.
+    *(
+        (S.CHARGING, E.VANISHED, {"raising": w}, {}, "charging" if w == "unclear" else "")
+        for w in ("", "ordered", "approved", "unclear", "lost")
+    ),
+    *(
+        (state, event, {"raising": "lost"}, {}, str(state))
+        for state in (S.CHARGING, S.ENDING)
+        for event in (E.RAISE_FOUND, E.RAISE_ABSENT)
+    ),
     (S.STOPPING, E.RAISE, {}, {}, ""),
     (S.ENDING, E.ENDED, {"raising": "lost"}, {}, "recording"),
     *(

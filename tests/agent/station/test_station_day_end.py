@@ -154,19 +154,17 @@ def test_where_holds_are_kept_it_waits_for_a_payment_in_doubt_beside_a_session(
 @pytest.mark.parametrize("state", sorted(S))
 def test_beside_which_states_a_day_may_end_where_holds_are_kept(state: S) -> None:
     """Pure. Not while the terminal is being told something, nor while that is in doubt."""
-    now = Stamp(1_795_200_000_000, 1_000, "boot", Quality.TRUSTED)
     at_work = {
         *(S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR, S.RAISE_OPEN),
         *(S.CAPTURING, S.CAPTURE_UNCLEAR, S.RELEASING, S.RELEASE_UNCLEAR),
     }
     session = Session("A", state, terminal="t1")
     with pytest.raises(DayEndRefused) if state in at_work else nullcontext():
-        refuse_held("t1", [session], now, keeps=True)
-    running = replace(session, state=S.CHARGING, raising=R.UNCLEAR, raising_since=now)
+        refuse_held("t1", [session], keeps=True)
+    running = replace(session, state=S.CHARGING, raising=R.UNCLEAR)
     with pytest.raises(DayEndRefused, match="STA-034"):
-        refuse_held("t1", [running], now, keeps=True)
-    later = replace(now, utc_ms=now.utc_ms + 600_000, boot_ms=now.boot_ms + 600_000)
-    refuse_held("t1", [running], later, keeps=True)
+        refuse_held("t1", [running], keeps=True)
+    refuse_held("t1", [replace(running, raising=R.LOST)], keeps=True)
 
 
 @pytest.mark.parametrize("rule", [EodHolds.CHARGES_FULL, EodHolds.CANCELS, EodHolds.REFUSES])
