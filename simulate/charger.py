@@ -75,6 +75,7 @@ class Charger:
     connectors: list[Connector]
     on_look: Callable[[], None] = lambda: None
     on_plug: Callable[[int, bool, int], None] = lambda n, plugged, energy_mwh: None
+    on_load: Callable[[int, int], None] = lambda n, load_w: None
     stations: list[Station] = field(default_factory=list)
     framer: RequestFramer = field(init=False)
     _silence: asyncio.TimerHandle | None = None
@@ -101,6 +102,8 @@ class Charger:
             setattr(plant, name, value)
         if "plugged" in values:
             self.on_plug(n, plant.plugged, plant.energy_mwh)
+        if "load_w" in values:
+            self.on_load(n, plant.load_w)
         self.connectors[n].plant.changed()
 
     def fault(self, station: str, fault: Fault) -> None:

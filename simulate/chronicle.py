@@ -66,6 +66,10 @@ class Story:
         """Its connector, where it has told of one."""
         return next((step.evse for step in reversed(self.steps) if step.evse), None)
 
+    def evse_at(self, at_ms: int) -> str | None:
+        """The one that it had told of by then."""
+        return next((s.evse for s in reversed(self.steps) if s.evse and s.at_ms <= at_ms), None)
+
     @property
     def settled_ms(self) -> int:
         """When it came to the state that it has in the end."""
@@ -104,6 +108,7 @@ class Chronicle:
         self._time = time
         self._steps: dict[str, list[Step]] = {}
         self.plugs: list[list[Plugged]] = [[] for _ in range(connectors)]
+        self.loads: list[list[tuple[int, int]]] = [[] for _ in range(connectors)]  # (ms, W wanted)
         self.dead: list[list[Span]] = [[] for _ in range(connectors)]
         self.lives: list[tuple[int, int]] = []  # when the agent was started, and by which tariff
         self.asked: dict[str, list[int]] = {}  # by terminal: when it was asked for its last result
@@ -130,3 +135,16 @@ class Chronicle:
 
     def unplugged_between(self, connector: int, from_ms: int, to_ms: int) -> list[Plugged]:
         return [p for p in self.plugs[connector] if not p.plugged and from_ms <= p.at_ms <= to_ms]
+
+    def load(self, connector: int, load_w: int) -> None:
+        self.loads[connector].append((self._time.ms, load_w))
+
+    def plugged_at(self, connector: int, at_ms: int) -> bool:
+        before = [p for p in self.plugs[connector] if p.at_ms <= at_ms]
+        return bool(before) and before[-1].plugged
+
+    def wants(self, connector: int, from_ms: int, to_ms: int) -> bool:
+        """Its car would draw power all the time."""
+        before = [load_w for at_ms, load_w in self.loads[connector] if at_ms <= from_ms]
+        then = [load_w for at_ms, load_w in self.loads[connector] if from_ms < at_ms <= to_ms]
+        return bool(before) and all([before[-1], *then])

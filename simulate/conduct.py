@@ -131,11 +131,11 @@ def _shared(world: World, session: dict[str, Any], story: Story, card: str) -> b
 def _busy(world: World, at_ms: int, terminal: str) -> bool:
     """Anything was wrong there or on the board, so that this may have gone another way."""
     found = world.troubles.during(at_ms - BEFORE_MS, at_ms + OBEYED_MS, terminal)
-    relinked = _relinked(world, at_ms, terminal)
-    return any(True for _ in found) or relinked or world.place.variant.ends_days
+    anew = relinked(world, at_ms, terminal)
+    return any(True for _ in found) or anew or world.place.variant.ends_days
 
 
-def _relinked(world: World, at_ms: int, terminal: str) -> bool:
+def relinked(world: World, at_ms: int, terminal: str) -> bool:
     """The link is made anew meanwhile, for a trouble that was over before it was noticed."""
     lost = [
         line["at_ms"]

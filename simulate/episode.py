@@ -10,6 +10,8 @@ from typing import Any
 from agent.station.queries import session_from_json
 from agent.station.receipts import receipt_text
 from hil.verify.gather import RECEIPT_COLUMNS
+from simulate.causes import LATE_MS, open_questions
+from simulate.doubt import IN_DOUBT, LISTED_AFTER_MS
 from simulate.faults import Faults
 from simulate.life import live_all
 from simulate.loop import Spinning
@@ -21,9 +23,11 @@ from simulate.world import World
 
 # Virtual time in which a world must be done: visits, then peace.
 VISITS_S = 3_600.0
-PEACE_S = 1_200.0
+PEACE_S = 1_500.0
 # What is tried again every minute has ended by then; what is tried every hour stands in the list.
 PATIENCE_S = 400.0
+# What is asked about every minute is told by then, or listed.
+DOUBT_S = PATIENCE_S + (LISTED_AFTER_MS + LATE_MS) / 1000
 LOOK_S = 2.0
 QUIET_S = 4.0
 RECENT_S = 60.0
@@ -99,6 +103,9 @@ class Episode:
         if long:
             world.run_until(lambda: False, long * HOUR_S)
         told = self._ask_all()
+        if told is not None and open_questions(world, told.sessions):
+            world.run_until(lambda: False, HOUR_S + LATE_MS / 1000)
+            told = self._ask_all()
         if told is not None and len(told.records) > world.backend.stored:
             # One that was written between the last look and the questions is still on its way.
             self._calm_since_s, self._unacked = None, None
@@ -118,7 +125,9 @@ class Episode:
             return False
         self._look_again_s = now + LOOK_S
         patient = now >= self._peace_s + PATIENCE_S
-        if not world.ready or not world.states() <= (LISTED if patient else {"unresolved"}):
+        states = world.states()
+        doubtful = states & IN_DOUBT and now < self._peace_s + DOUBT_S
+        if not world.ready or doubtful or not states <= (LISTED if patient else {"unresolved"}):
             self._calm_since_s, self._unacked = None, None
             return False
         if (world.draining() or world.untold()) and not patient:

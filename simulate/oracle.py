@@ -23,6 +23,7 @@ from simulate.days import check_days, day_classes, strange
 from simulate.energy import check_energy, check_time, unwatched_minor
 from simulate.place import MAX_POWER_W
 from simulate.prompt import check_promptness
+from simulate.service import check_service
 from simulate.stamps import check_stamps
 from simulate.till import HoldName, name_of
 from simulate.world import World
@@ -91,6 +92,7 @@ def judge(world: World, told: Told, disturbed: frozenset[str]) -> Verdict:
     verdict.violations += check_causes(world, told.sessions)
     verdict.violations += check_promptness(world, told.sessions)
     verdict.violations += check_conduct(world, told.sessions)
+    verdict.violations += check_service(world, told.sessions)
     verdict.violations += check_stamps(world)
     verdict.violations += check_days(world, told.status, told.sessions, disturbed)
     verdict.classes += day_classes(world)

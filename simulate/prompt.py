@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from simulate.causes import BY_MINUTE, DUE, HOUR_MS, MINUTE_MS
+from simulate.causes import BY_MINUTE, DUE, HOUR_MS
 from simulate.chronicle import Story
+from simulate.doubt import MINUTE_MS
 from simulate.till import SimTerminal
 from simulate.world import World
 

@@ -37,6 +37,8 @@ class MemoryStore(Store):
         self.booked: list[Row] = []
         self.booked_ms: list[int] = []  # when, each
         self.on_hold: Callable[[], None] = lambda: None
+        self.last_ms = 0  # since when the last result is what it is
+        self._last: str | None = None
         # What an end of day did to holds that were open: (rows, the row of the end of day).
         self.wiped: list[tuple[list[Row], Row]] = []
         self.memory = self.fresh(tid)
@@ -58,6 +60,8 @@ class MemoryStore(Store):
 
     def save(self, rows: list[Row] | None = None) -> None:
         self._saved = pickle.dumps(self.memory)
+        if self.memory.last_result != self._last:
+            self._last, self.last_ms = self.memory.last_result, self.now_ms
         self.booked += rows or []
         self.booked_ms += [self.now_ms] * len(rows or ())
         if rows and rows[0]["kind"] == "hold":
@@ -184,11 +188,17 @@ class SimTerminal(Simulator):
         self.cable = cable
         # The bank's own, and told: no class of hil's knows that somebody wants to hear of it.
         self.bank.check_refusal = self._check_refusal  # type: ignore[method-assign]
+        self.books.note_result = self._note_result  # type: ignore[method-assign]
 
     def _check_refusal(self, command: str) -> None:
         if self.bank.refusals.get(command):
             self.on_refusal(command)
         type(self.bank).check_refusal(self.bank, command)
+
+    def _note_result(self, result: bytes) -> None:
+        """A no is a last result, too, and the same no as before is a new one."""
+        type(self.books).note_result(self.books, result)
+        self.acquirer.last_ms = self.acquirer.now_ms
 
     async def power_off(self) -> None:
         self.on_power(False)

@@ -102,7 +102,7 @@ class World:
         self.charger = make_charger(self.time, self.loop, bus, place.evses)
         self.watch = Watch(self)
         self.charger.on_look = self.watch.look
-        self.charger.on_plug = self.chronicle.plug
+        self.charger.on_plug, self.charger.on_load = self.chronicle.plug, self.chronicle.load
         self.terminals = [self._terminal(n, seed) for n in range(place.variant.terminals)]
         self.backend = Backend(
             self.time, self.loop, place.backend_key, place.station_pem, NAMES, seed
