@@ -52,7 +52,7 @@ def can_hide(asked: Asked, found: Iterable[Trouble]) -> bool:
     harmless = TELLS if question(asked.session) == RAISE else (*TELLS, *SAYS_NO)
     if any(t.where and not t.kind.startswith(harmless) for t in found):
         return True
-    return _day_ended(asked) or disputed(asked)
+    return _day_ended(asked) or _taken_back(asked) or disputed(asked)
 
 
 def tells(asked: Asked) -> str:
@@ -138,6 +138,18 @@ def _ordered_ms(asked: Asked) -> int:
     stamp = [e for e in asked.session["events"] if e["name"] == "raise"][-1]["stamp"]
     boot, boot_ms = int(stamp["boot_id"].removeprefix("boot-")), int(stamp["boot_ms"])
     return asked.world.booted[boot - 1] + boot_ms
+
+
+def _taken_back(asked: Asked) -> bool:
+    """Its approval was stored, and the terminal never heard so: the hold is gone, and a terminal that tells
+    its last result only does not say by what (design §2 rule 2)."""
+    known = asked.session["hold"] or {}
+    return any(
+        row["kind"] == "auto_reversal"
+        and row["reverses"] == "hold"
+        and (row["tid"], row["trace"]) == (known.get("terminal_id"), known.get("trace"))
+        for row in asked.terminal.acquirer.booked
+    )
 
 
 def _day_ended(asked: Asked) -> bool:
