@@ -16,6 +16,11 @@ from simulate.world import World
 GOOD = frozenset({*GOOD_CARDS, "visa2", "jcb"})
 # A card is read, the terminal is asked for its last result and who it is, and the tap is stored.
 BEGINS_MS = 6_000
+# The same where the disk, the terminal or its host takes its time over every step of that.
+BEGINS_SLOWLY_MS = 40_000
+SLOW = ("disk_stall", "terminal_slow", "host_slow")
+# An agent that is back has found its terminals and its bus after so long; other trouble is felt for AFTER_MS.
+FOUND_MS = 25_000
 # Just before or after it another card was read, or the terminal had something else to do.
 MEANWHILE_MS = 4_000
 # The same card again so shortly after what it has done is one tap that lasts.
@@ -63,22 +68,29 @@ def check_service(world: World, sessions: list[dict[str, Any]]) -> Iterator[tupl
         yield from _no_energy(world, each)
 
 
-def _in_the_way(world: World, from_ms: int, to_ms: int, terminal: str) -> bool:
+def _in_the_way(
+    world: World, from_ms: int, to_ms: int, terminal: str, but: tuple[str, ...] = ()
+) -> bool:
     """Trouble there, on the board or the bus, from a while before, as it is felt longer than it lasts."""
-    troubles = world.troubles.during(from_ms - AFTER_MS, to_ms, terminal)
-    return any(True for _ in troubles) or relinked(world, from_ms, terminal)
+    for trouble in world.troubles.during(from_ms - AFTER_MS, to_ms, terminal):
+        over = trouble.kind == "outage" and trouble.to_ms < from_ms - FOUND_MS
+        if not over and not (but and trouble.kind.startswith(but)):
+            return True
+    return relinked(world, from_ms, terminal)
 
 
 # --- A tap ----------------------------------------------------------------------------------------
 
 
 def _had_to_begin(world: World, tap: Act, here: list[Known]) -> bool:
-    end_ms = tap.at_ms + BEGINS_MS
+    slow = _in_the_way(world, tap.at_ms, tap.at_ms + BEGINS_MS, tap.where)
+    end_ms = tap.at_ms + (BEGINS_SLOWLY_MS if slow else BEGINS_MS)
     if tap.what not in GOOD or end_ms + MEANWHILE_MS > world.time.ms:
         return False
     if any(tap.at_ms < each.story.began_ms <= end_ms for each in here):
         return False  # it has
-    if _in_the_way(world, tap.at_ms, end_ms, tap.where) or _in_doubt(world, tap, here):
+    but = SLOW if slow else ()
+    if _in_the_way(world, tap.at_ms, end_ms, tap.where, but) or _in_doubt(world, tap, here):
         return False
     return not (_means_another(world, tap, here) or _no_room(world, tap, here))
 
@@ -168,10 +180,11 @@ def _called_off(world: World, known: Known, to_ms: int) -> bool:
     session, story = known
     asked = session["events"][0]["data"].get("amount_minor")
     taps = [t for t in world.chronicle.taps if t.where == session["terminal"]]
+    cards = {t.what for t in taps if story.began_ms - BEGINS_SLOWLY_MS <= t.at_ms <= story.began_ms}
     return (
         not asked
         or session["held_minor"] < asked
-        or any(story.began_ms < t.at_ms <= to_ms for t in taps)
+        or any(story.began_ms < t.at_ms <= to_ms and t.what in cards for t in taps)
         or any(
             order.where == session["id"] and order.at_ms <= to_ms
             for order in world.chronicle.orders
