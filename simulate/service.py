@@ -10,6 +10,7 @@ from simulate.causes import AFTER_MS
 from simulate.chronicle import RUNNING, Act, Story
 from simulate.conduct import relinked
 from simulate.doubt import IN_DOUBT, LISTED_AFTER_MS
+from simulate.energy import BLIND
 from simulate.kills import GOOD_CARDS
 from simulate.world import World
 
@@ -50,6 +51,16 @@ class Known(NamedTuple):
     story: Story
 
 
+# What only trouble ends a session by: with the bus, its devices, or the board.
+BY_TROUBLE = (
+    "meter lost",
+    "meter exchanged",
+    "charge controller lost",
+    "fault of the charge controller",
+    "restart",
+)
+
+
 def check_service(world: World, sessions: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """Stations that end their days have their own judge (simulate.days): a drain sends people away."""
     if world.place.variant.ends_days:
@@ -66,6 +77,7 @@ def check_service(world: World, sessions: list[dict[str, Any]]) -> Iterator[tupl
             )
     for each in known:
         yield from _no_energy(world, each)
+        yield from _stopped(world, each)
 
 
 def _in_the_way(
@@ -153,7 +165,8 @@ def _no_energy(world: World, known: Known) -> Iterator[tuple[str, str]]:
     if from_ms is None or from_ms - held_ms > COMES_MS:
         return
     to_ms = from_ms + FLOWS_MS
-    left = world.chronicle.unplugged_between(n, from_ms, to_ms)
+    # One that was pulled as the hold was being made may be seen behind it only, and ends it.
+    left = world.chronicle.unplugged_between(n, story.began_ms - MEANWHILE_MS, to_ms)
     if left or not world.chronicle.wants(n, from_ms, to_ms) or to_ms > world.time.ms:
         return
     if _called_off(world, known, to_ms) or _in_the_way(world, from_ms, to_ms, session["terminal"]):
@@ -194,3 +207,22 @@ def _called_off(world: World, known: Known, to_ms: int) -> bool:
             for s in world.chronicle.stops
         )
     )
+
+
+def _stopped(world: World, known: Known) -> Iterator[tuple[str, str]]:
+    """A session ends early by what has happened, not by what might have."""
+    session, story = known
+    reason, stops = session["stop_reason"], story.entered("stopping")
+    if not stops or session["evse"] is None:
+        return
+    n, since_ms = world.place.evses.index(session["evse"]), story.began_ms - AFTER_MS
+    if any(t.kind.startswith(BLIND) for t in world.troubles.during(since_ms, stops[0])):
+        return
+    pressed = [s for s in world.chronicle.stops if s.where == session["evse"]]
+    gone = world.chronicle.unplugged_between(n, story.began_ms - MEANWHILE_MS, stops[0])
+    if (
+        reason in BY_TROUBLE
+        or (reason == "unplugged" and not gone)
+        or (reason == "emergency stop" and not any(s.at_ms <= stops[0] for s in pressed))
+    ):
+        yield "stopped_for_nothing", f"{session['id']}: {reason}"

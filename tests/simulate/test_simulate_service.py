@@ -104,3 +104,27 @@ def test_trouble_may_keep_energy_away(rig: Any) -> None:
     died = Kill(1, "starting", "bus_send", 1, False, 40.0)
     assert codes(rig, visit(), faults=(silent,)) == []
     assert codes(rig, visit(), kills=(died,)) == []
+
+
+# --- Stops ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reason", ["meter lost", "charge controller lost", "restart", "unplugged", "emergency stop"]
+)
+def test_nobody_is_stopped_for_nothing(rig: Any, reason: str) -> None:
+    episode = rig.episode(Plan(1, Variant(), (visit(end="tap", stays_s=8.0),)))
+    ask = episode._ask_all
+
+    def told() -> Any:
+        answer = ask()
+        answer.sessions[0]["stop_reason"] = reason
+        return answer
+
+    episode._ask_all = told
+    assert "stopped_for_nothing" in {code for code, _ in episode.run().verdict.violations}
+
+
+@pytest.mark.parametrize("end", ["unplug", "estop", "tap", "control", "full"])
+def test_who_stops_has_his_reason(rig: Any, end: str) -> None:
+    assert codes(rig, visit(end=end, stays_s=6.0)) == []
