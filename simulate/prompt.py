@@ -171,7 +171,9 @@ def _too_early(world: World, session: dict[str, Any], story: Story) -> Iterator[
         wait_ms = waits.get(reason)
         if wait_ms is None or not held or step.at_ms - held[0] >= wait_ms - TIMER_SLACK_MS:
             continue
-        if not any(t.kind == "outage" for t in world.troubles.during(held[0], step.at_ms)):
+        # The wait counts from before the hold was stored on a stalled disk, which is when it is told of.
+        since_ms, hurt = held[0] - STORED_MS, ("outage", "disk_stall")
+        if not any(t.kind in hurt for t in world.troubles.during(since_ms, step.at_ms)):
             text = f"{reason} after {(step.at_ms - held[0]) // 1000} s, not {wait_ms // 1000}"
             yield "too_early", f"{session['id']}: {text}"
 
