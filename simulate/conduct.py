@@ -81,6 +81,8 @@ def _by_card(world: World, session: dict[str, Any], story: Story) -> Iterator[tu
         state = story.state_at(tap.at_ms)
         if tap.what != card or tap.at_ms <= lasts_until_ms or state not in CARD_ENDS:
             continue
+        if any(t.what == card and 0 < tap.at_ms - t.at_ms <= LASTS_MS for t in taps):
+            continue  # still the touch before
         if _shared(world, session, story, card) or _busy(world, tap.at_ms, session["terminal"]):
             continue
         if story.state_at(tap.at_ms + OBEYED_MS) in CARD_ENDS:

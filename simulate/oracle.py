@@ -136,20 +136,20 @@ def _tariff(world: World, session: dict[str, Any]) -> str:
 def _unheard(world: World, told: Told) -> dict[HoldName, str]:
     """Holds of terminals that were taken away before their answer was heard, each with the words of
     hil.verify for it: nobody is left who could tell the receipt, so the list can name terminal and amount
-    only. One session explains one hold."""
-    unknown = Counter(
+    only, which is what was asked for. One session explains one hold."""
+    unknown = [
         (s["tid"], s["amount_minor"])
         for s in told.status["open"]
         if s["kind"] == "unknown" and s["receipt"] is None
-    )
+    ]
     known = {(s["hold"].get("terminal_id"), s["hold"].get("receipt")) for s in told.sessions}
     found: dict[HoldName, str] = {}
     for terminal in world.terminals:
         for hold in terminal.holds:
             away = hold.tid != terminal.acquirer.memory.tid
-            asked = (hold.tid, hold.amount_minor)
-            if away and (hold.tid, hold.receipt) not in known and unknown[asked]:
-                unknown[asked] -= 1
+            may_be = [s for s in unknown if s[0] == hold.tid and s[1] >= hold.amount_minor]
+            if away and (hold.tid, hold.receipt) not in known and may_be:
+                unknown.remove(may_be[0])
                 found[name_of(hold)] = "hold " + "/".join(map(str, name_of(hold)))
     return found
 
