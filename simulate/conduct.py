@@ -14,6 +14,7 @@ from hil.verify.sessions import resolution_wh
 from simulate.backend import RECORDS_MAX
 from simulate.chronicle import RUNNING, Act, Story
 from simulate.energy import METER_STEP_WH, check_energy
+from simulate.links import given_up
 from simulate.world import World
 
 # From the card's touch until it is read, and from there until the session has moved: two turns of the desk
@@ -26,8 +27,6 @@ TOGETHER_MS = 1_000
 LASTS_MS = 5_000
 # Trouble that ended so shortly before an order may still delay it.
 BEFORE_MS = 5_000
-# A read for a card lasts 15 s; a line that fell silent meanwhile is noticed when it does not end.
-NOTICED_MS = 20_000
 # How much longer than the truth an outage may look: the agent dies, and a moment later it is ready again.
 OUTAGE_SLACK_MS = 2_000
 # A hold is there, and energy does not flow yet, or does.
@@ -139,13 +138,7 @@ def _busy(world: World, at_ms: int, terminal: str) -> bool:
 
 def relinked(world: World, at_ms: int, terminal: str) -> bool:
     """The link is made anew meanwhile, for a trouble that was over before it was noticed."""
-    lost = [
-        line["at_ms"]
-        for line in world.logs
-        if line["event"] == "device_lost" and line.get("terminal") == terminal
-    ]
-    near = [ms for ms in lost if at_ms - BEFORE_MS <= ms <= at_ms + OBEYED_MS]
-    return any(True for ms in near for _ in world.troubles.during(ms - NOTICED_MS, ms, terminal))
+    return bool(given_up(world, terminal, at_ms - BEFORE_MS, at_ms + OBEYED_MS))
 
 
 # --- Stops ----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from simulate.causes import BY_MINUTE, DUE, HOUR_MS
 from simulate.chronicle import Story
 from simulate.doubt import MINUTE_MS
+from simulate.links import given_up
 from simulate.till import SimTerminal
 from simulate.world import World
 
@@ -117,7 +118,8 @@ def _late(world: World, story: Story, terminal: SimTerminal, due_ms: int, ended:
     text = f"its {ended.kind} came {took_ms // 1000} s after it was due"
     before_ms = due_ms - SETTLED_MS
     if not any(world.troubles.during(before_ms, ended.ended_ms, terminal.name)):
-        return text
+        links = given_up(world, terminal.name, due_ms, ended.ended_ms)
+        return "" if links and ended.ended_ms - links[-1] <= prompt_ms else text
     if len(story.entered(*DUE)) > BY_MINUTE:
         return ""  # by the hour
     found = list(world.troubles.during(due_ms, ended.ended_ms, terminal.name))
