@@ -100,7 +100,8 @@ class Faults(DayFaults):
 
     def _begin(self, fault: Fault) -> None:
         self.begun.append(fault.kind)
-        self._world.bus_troubled |= bool(
+        # Behind replies that come late the bus is kept quiet, and a car may be changed unseen.
+        self._world.bus_troubled |= fault.kind == "meter_late" or bool(
             {"evse", "disk"} & set(EXCUSES[fault.kind.partition("_")[0]])
         )
         self._world.trace("fault", f"{fault.kind} ({fault.amount}) for {fault.for_s:g} s")

@@ -142,6 +142,7 @@ class ModbusMeter:
         self._serial: str | None = None  # the last that was told, and kept while none is
         # Serial number checked and register confirmed since the last silence.
         self._heard_of, self._heard_ms = False, 0
+        self._refused = False  # to tell who it is, by an exception
         self.blank_ms = BLANK_MS  # 0 for whoever asks only once
         self._blank_since_ms: dict[str, int] = {}  # what it tells nothing for, although it answers
 
@@ -205,12 +206,15 @@ class ModbusMeter:
 
     async def _read(self) -> Reading:
         if not self._heard_of or self._env.boot_ms() - self._heard_ms > HEARD_MS:
-            self._heard_of = False
+            self._heard_of = self._refused = False
             await self._check_model()
             await self._check_serial()
             first = await self._read_registers()
             got = await self._read_registers()
             self._agree(first, got)
+            if self._refused:  # as a meter at fault refuses everything; now it works
+                await self._check_model()
+                await self._check_serial()
             self._heard_of = True
         else:
             got = await self._read_registers()
@@ -322,6 +326,7 @@ class ModbusMeter:
         except ExceptionReply as error:
             if error.code in ExceptionReply.GATEWAY or error.code in ExceptionReply.BUSY:
                 raise
+            self._refused = True
             return None
         return text_in(text, answer.values) or ""
 

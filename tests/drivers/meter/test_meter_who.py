@@ -92,6 +92,23 @@ def test_a_serial_number_that_is_not_told_for_a_moment_is_no_other_meter(moment:
     on_bus(device, body)
 
 
+@pytest.mark.parametrize("refuses_for_ever", [False, True])
+def test_a_meter_that_failed_for_longer_is_asked_again_once_it_works(
+    refuses_for_ever: bool,
+) -> None:
+    """It refused everything; the reading that succeeds is the first moment at which it can tell."""
+    device = Meter(-4)
+
+    async def body(meter: ModbusMeter, port: Port, clock: Clock) -> None:
+        assert _state(await meter.read()) == (ReadingState.NOT_AVAILABLE, None)
+        clock.ahead_ms += BLANK_MS
+        device.told = [-4] if refuses_for_ever else [-4, 7]
+        serial = None if refuses_for_ever else "7"
+        assert _state(await meter.read()) == (ReadingState.OK, serial)
+
+    on_bus(device, body)
+
+
 @pytest.mark.parametrize("serial", ["", "7"])
 @pytest.mark.parametrize("moment", [0, -4])
 def test_a_serial_number_that_is_told_late_is_the_meters_from_then_on(
