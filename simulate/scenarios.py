@@ -4,7 +4,7 @@ says what must come of it when nothing is killed, so that one which quietly does
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hil.charger.faults import REPLY_FAULTS
@@ -122,6 +122,19 @@ SCENARIOS = (
         "A small hold is raised while energy flows.",
         plan(visit(charge_s=30.0), variant=RAISING),
         (End("captured", ("energy_flows", "raise", "raise_approved", "raised", "settled")),),
+    ),
+    Scenario(
+        "increment_beside",
+        "A small hold is raised twice; between the two a card is declined at the connector beside.",
+        plan(
+            visit(charge_s=70.0),
+            visit(connector=1, card="decline", gap_s=9.0),
+            variant=replace(RAISING, connectors=2),
+        ),
+        (
+            End("captured", ("raise", "raised", "raise", "raised", "settled")),
+            End("refused", ("tapped", "recorded")),
+        ),
     ),
     Scenario(
         "tap_to_stop",
