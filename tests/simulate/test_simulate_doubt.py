@@ -101,7 +101,9 @@ def test_a_no_from_before_the_raise_hides_nothing(
     two = replace(RAISING, connectors=2)
     visits = (visit(charge_s=70.0), visit(connector=1, card="decline", gap_s=9.0))
     found: set[str] = set()
-    for nth in (37, 38, 39, 40):  # one of these falls between the order and the command
+    for nth in range(40, 50):  # one of these falls between the order and the command
         died = dies("charging", "terminal_send", nth, number=2)
         found.update(codes(rig.run(Plan(1, two, visits, (), (died,)))))
+        if found:
+            break
     assert found == {"left_over", "no_cause"}
