@@ -186,7 +186,7 @@ class SimTerminal(Simulator):
         finally:
             vars(hil_simulator)["Store"] = shipped
         self.cable = cable
-        # The bank's own, and told: no class of hil's knows that somebody wants to hear of it.
+        # Their own, and told: no class of hil's knows that somebody wants to hear of it.
         self.bank.check_refusal = self._check_refusal  # type: ignore[method-assign]
         self.books.note_result = self._note_result  # type: ignore[method-assign]
 

@@ -52,6 +52,7 @@ from agent.ports.meter import (
     SigningMeter,
 )
 from agent.ports.terminal import (
+    NOT_TOLD,
     Card,
     CardKind,
     Done,
@@ -73,6 +74,7 @@ from agent.ports.terminal import (
 
 __all__ = [
     "MODBUS_TCP",
+    "NOT_TOLD",
     "CanEndOfDay",
     "CanIncrement",
     "CanMaintain",

@@ -162,10 +162,13 @@ class TerminalIdentity:
     needs: tuple[str, ...] = ()  # values of Need, the most urgent first
 
 
+NOT_TOLD = -1  # whether the last result was executed
+
+
 @dataclass(frozen=True, slots=True)
 class LastResult:
-    """The terminal's last money result as it repeats it. `result` 0 means executed. One that was not may have
-    no receipt: its number is 0 then."""
+    """The terminal's last money result as it repeats it. `result` 0 means executed, NOT_TOLD that it does not
+    say; of any other nothing was booked. One that failed may have no receipt: its number is 0 then."""
 
     result: int
     evidence: Evidence

@@ -20,7 +20,8 @@ Ref = tuple[int, int | None]  # (receipt, trace): how a result is told from anot
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
-    """The terminal's last money result as it repeats it. `result` 0 is success."""
+    """The terminal's last money result as it repeats it. `result` 0 is success, a negative one is not told
+    (agent.ports.NOT_TOLD)."""
 
     result: int
     amount_minor: int | None
@@ -184,7 +185,7 @@ def judge_raise(session: Session, answer: Answer) -> Judgement | None:
     if not session.hold or not same_terminal(session, answer) or _disputed(session, answer):
         return None
     last, given_up = answer.last, session.raising == R.LOST
-    if last is None:
+    if last is None or last.result < 0:
         return None  # a terminal that restarted may have forgotten it
     if last.result != 0:
         why = "the terminal's last payment failed, and nothing was booked since the order"

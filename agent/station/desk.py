@@ -76,6 +76,7 @@ class Desk:
         self.closing = Closing(terminal, day, journal, day_rules, context)
         self._needs = Needs(terminal_id, terminal, journal, day_rules.zone, context)
         self._matching = Matching(till, terminal, rules, context, self.order)
+        till.exchanged = self._look_at_holds
         self.taps = Taps(
             till,
             points,
@@ -95,7 +96,6 @@ class Desk:
         self._identified_ms = self._looked_ms = 0
         self._linked_ms = 0
         self._lost_ms: int | None = None
-        self._met: str | None = ""  # the device that was told of last
         self._loss_told = (
             False  # a terminal that restarts at its time is no fault, unless it stays away
         )
@@ -175,11 +175,8 @@ class Desk:
 
     def _take_state(self, identity: TerminalIdentity) -> None:
         now = self._identified_ms = self._clock.boot_ms()
-        self._till.identity, self._enquire = identity, False
-        if self._met != identity.terminal_id:  # also one that came without a word
-            self._met = identity.terminal_id
-            self._log("terminal_connected", terminal=self.id, tid=identity.terminal_id)
-            self._look_at_holds()
+        self._enquire = False
+        self._till.meet(identity)
         if identity.ready:
             self.trouble = ""
             if self._unready_ms is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from agent.ledger import LedgerError
 from agent.ports import (
@@ -106,6 +106,8 @@ class Till:
         self.id = terminal_id
         self.identity: TerminalIdentity | None = None
         self.strange_holds: tuple[int, ...] = ()
+        self.exchanged: Callable[[], None] = lambda: None  # what follows when it is another one
+        self._met: str | None = ""  # the device that was told of last
         self._terminal = terminal
         self._keeper, self._log = context.keeper, context.log
         self._progress = context.progress
@@ -131,6 +133,14 @@ class Till:
         else:
             await self._report(session, effect, outcome)
         return outcome
+
+    def meet(self, identity: TerminalIdentity) -> None:
+        """It has said who it is. One may be exchanged, and come back, without a word."""
+        self.identity = identity
+        if self._met != identity.terminal_id:
+            self._met = identity.terminal_id
+            self._log("terminal_connected", terminal=self.id, tid=identity.terminal_id)
+            self.exchanged()
 
     @property
     def connected_id(self) -> str | None:
@@ -293,7 +303,8 @@ class Till:
 
     async def _question(self, session: Session) -> Answer:
         """Identity first, then the last result, then the open holds (design §2 rule 2)."""
-        identity = self.identity = await bounded(self._terminal.identify(), self._beat)
+        identity = await bounded(self._terminal.identify(), self._beat)
+        self.meet(identity)
         self._beat()
         last = await self._terminal.last_result()
         self._beat()
@@ -330,7 +341,7 @@ class Till:
             last = await bounded(self._terminal.last_result(), self._beat)
             ref = {} if last is None else last.evidence.ref.to_json()
             if ref.get("terminal_id") != self.connected_id:
-                self.identity = await bounded(self._terminal.identify(), self._beat)
+                self.meet(await bounded(self._terminal.identify(), self._beat))
         except DeviceUnavailable:
             return None
         return {key: ref[key] for key in ("receipt", "trace") if key in ref}

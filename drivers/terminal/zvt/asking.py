@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from agent.ports import DeviceUnavailable, LastResult, OpenHolds, TerminalSpec
+from agent.ports import NOT_TOLD, DeviceUnavailable, LastResult, OpenHolds, TerminalSpec
 from drivers.terminal.zvt import commands, results
 from drivers.terminal.zvt import outcomes as o
 from drivers.terminal.zvt.apdu import Apdu
@@ -71,7 +71,7 @@ class Asking:
             return LastResult(result, results.of_a_failed_one(outcome.status, terminal_id))
         if found is None:
             return None
-        return LastResult(o.NO_CODE if result is None else result, with_aid(found, self._profile))
+        return LastResult(NOT_TOLD if result is None else result, with_aid(found, self._profile))
 
     async def show(self, lines: Sequence[str], hold_s: int) -> None:
         """06 E0. A terminal that has no display, or is busy with itself, shows nothing."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from support.session_events import HOLD, RAISED, Story, reach
 
+from agent.ports import NOT_TOLD
 from agent.session import E, Effect, S, step
 from agent.session.ask import Answer, Judgement, LastSeen, judge_raise
 from agent.session.deadlines import HOLD_UNCLEAR_MS, Policy, deadlines
@@ -145,6 +146,7 @@ def test_asking_how_a_raise_ended() -> None:
     "seen",
     [
         answer(None),
+        answer(last(result=NOT_TOLD)),
         answer(last(amount_minor=None)),
         answer(last(amount_minor=0)),
         answer(last(amount_minor=2001)),

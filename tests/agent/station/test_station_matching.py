@@ -345,6 +345,21 @@ def test_a_terminal_that_came_without_a_word_has_its_holds_looked_at(make: Make)
     assert [row["tid"] for row in w.logged("terminal_connected")] == [TID, OTHER_TID]
 
 
+def test_one_that_is_exchanged_and_back_without_a_word_goes_on_at_once(make: Make) -> None:
+    """A capture meets another one there; a minute later the old one is back."""
+    w = make()
+    charge(w)
+    w.terminal.terminal_id = OTHER_TID
+    w.terminal.script["capture"].append("unknown_hold")
+    w.plant.unplug()
+    assert w.until_state(S.UNRESOLVED).outcome == "unknown"
+    w.run(20)
+    w.terminal.terminal_id = TID
+    w.until_state(S.CLOSED, within_s=90)
+    assert [row["tid"] for row in w.logged("terminal_connected")] == [TID, OTHER_TID, TID]
+    one_end_each(w, settlements=2)
+
+
 def test_a_terminal_that_was_exchanged_without_a_word_has_its_hold_listed(make: Make) -> None:
     """For half a minute, between two looks at it; the dialogue breaks, and the old one is back when it is
     asked: that one cannot tell."""

@@ -76,6 +76,14 @@ def forgets(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(TerminalDriver, "last_result", told)
 
 
+def done_and_unheard(w: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """The next raise is; the terminal cannot repeat it until the function that is returned is called."""
+    w.terminal.script["increment"].append("lost_done")
+    remembers = forgets(monkeypatch)
+    w.until(lambda: w.session().raising == R.UNCLEAR, within_s=600)
+    return remembers
+
+
 @pytest.mark.parametrize("declined", [1, 5])
 @pytest.mark.parametrize("step", ["received", "result_sent", "stored", "answered", "completed"])
 def test_declined_cards_before_it(make: Make, declined: int, step: str) -> None:
@@ -119,9 +127,7 @@ def test_while_one_is_in_doubt_nothing_else_is_booked_there(
     first = tap(w)
     tap(w, E2, OTHER_CARD)
     head_start(w, 10)
-    w.terminal.script["increment"].append("lost_done")
-    remembers = forgets(monkeypatch)
-    w.until(lambda: w.sessions()[1].raising == R.UNCLEAR, within_s=600)
+    remembers = done_and_unheard(w, monkeypatch)
     w.run(40)
     assert w.terminal.amounts("increment") == [100], "its own, a while ago"
     w.evses[E1].unplug()
@@ -144,9 +150,7 @@ def test_two_of_equal_cards_are_not_taken_for_each_other(
     tap(w)
     tap(w, E2, OTHER_CARD)
     head_start(w, 10)
-    w.terminal.script["increment"].append("lost_done")
-    remembers = forgets(monkeypatch)
-    w.until(lambda: w.sessions()[1].raising == R.UNCLEAR, within_s=600)
+    remembers = done_and_unheard(w, monkeypatch)
     w.run(15)
     w.kill()
     remembers()
@@ -164,9 +168,7 @@ def test_what_nobody_can_tell_is_given_up_in_ten_minutes_and_told_late(
 ) -> None:
     w = world(make, tariff=WITHOUT_IDLE)
     tap(w)
-    w.terminal.script["increment"].append("lost_done")
-    remembers = forgets(monkeypatch)
-    w.until(lambda: w.session().raising == R.UNCLEAR, within_s=600)
+    remembers = done_and_unheard(w, monkeypatch)
     w.plant.draw(0)
     w.run(590)
     assert w.session().raising == R.UNCLEAR
@@ -188,9 +190,7 @@ def test_killed_while_in_doubt_and_off_for_an_hour_it_is_asked_before_it_is_give
 ) -> None:
     w = world(make, tariff=WITHOUT_IDLE)
     tap(w)
-    w.terminal.script["increment"].append("lost_done")
-    remembers = forgets(monkeypatch)
-    w.until(lambda: w.session().raising == R.UNCLEAR, within_s=600)
+    remembers = done_and_unheard(w, monkeypatch)
     w.plant.draw(0)
     w.kill()
     remembers()

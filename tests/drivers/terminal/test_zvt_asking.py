@@ -7,6 +7,7 @@ from support.zvt_bench import Bench, h, unavailable
 from support.zvt_peer import OK, apdu
 
 from agent.ports import (
+    NOT_TOLD,
     Unknown,
 )
 from drivers.line import LineLost
@@ -75,7 +76,7 @@ def test_an_enquiry_that_does_not_answer(run: Any, answers: list[bytes]) -> None
         ([OK, h("040f022700"), h("060f00")], None),
         ([OK, h("040f05276c870231"), h("060f00")], 0x6C),
         ([OK, h("040f0527008702 31"), h("060f00")], 0),
-        ([OK, h("040f03870231"), h("060f00")], 0xFF),
+        ([OK, h("040f03870231"), h("060f00")], NOT_TOLD),
         ([OK, h("040f082700870231490840"), h("060f00")], None),
     ],
 )
