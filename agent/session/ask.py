@@ -188,8 +188,11 @@ def judge_raise(session: Session, answer: Answer) -> Judgement | None:
     if last is None or last.result < 0:
         return None  # a terminal that restarted may have forgotten it
     if last.result != 0:
+        contradicted = session.raise_result and last.key not in session.raise_before
+        if given_up or contradicted:
+            return None
         why = "the terminal's last payment failed, and nothing was booked since the order"
-        return None if given_up else Judgement(E.RAISE_ABSENT, {"why": why})
+        return Judgement(E.RAISE_ABSENT, {"why": why})
     if last.key in session.raise_before or last.key in _refs(session):
         return Judgement(E.RAISE_ABSENT, {"why": "the last result is the one before it"})
     if not _same_card(last, session):

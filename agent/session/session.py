@@ -46,9 +46,8 @@ class Session:
     # raising it (raises.py)
     raising: str = ""
     raise_minor: int = 0  # what is being added
-    raise_before: tuple[
-        tuple[int, int | None], ...
-    ] = ()  # results of others that are older than it
+    # (receipt, trace) of the terminal's last result when it was ordered; older versions name several
+    raise_before: tuple[tuple[int, int | None], ...] = ()
     raising_since: Stamp | None = None  # when it was ordered, or fell into doubt
     raised_to_minor: int | None = None  # the whole hold, as the terminal's evidence has it
     raise_result: Json = field(default_factory=dict)

@@ -182,6 +182,10 @@ def test_a_payment_that_failed_since_is_proof_as_long_as_nothing_else_is_booked(
     assert found.event is E.RAISE_ABSENT
     given_up = replace(session, raising=R.LOST)
     assert judge_raise(given_up, failed) is None, "others may have paid since"
+    seen = replace(session, raise_result=RAISED)
+    assert judge_raise(seen, failed) is None, "it was approved, and something has failed since"
+    taken_back = replace(seen, raise_before=((0, None),))
+    assert judge_raise(taken_back, failed) == found, "as it was before the order"
     assert judge_raise(given_up, answer(last())) == FOUND
 
 
