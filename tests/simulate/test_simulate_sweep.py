@@ -26,7 +26,7 @@ FIRST = "first_start"
 # How writes of a scenario are died of inside the gate in turn, and every which one, because the gate has ten
 # minutes for everything: `./dev simulate --sweep` does each in every way.
 TURNS = ("kill", "power", "kill", "torn")
-EVERY = 6
+EVERY = 8
 # Of each other kind of step: so many, spread over the scenario.
 SAMPLED = 1
 RECOVERIES_EVERY = 10
