@@ -275,7 +275,8 @@ class Keeper:
         """Move a session by one event. Raises what the ledger raises; then nothing has changed. `basis`: the
         session that the event was made from; where it has moved meanwhile, the event is not taken."""
         told = dict(data or {})
-        if name in (E.TAPPED, E.BOUND):
+        begins = name in (E.TAPPED, E.BOUND)
+        if begins:
             session, evse = self.sessions.get(session_id), told.get("evse")
             self._beginning[session_id] = (
                 None if evse is None else str(evse),
@@ -284,7 +285,8 @@ class Keeper:
         commit = asyncio.ensure_future(
             self._commit(session_id, name, told, record, card_mac, basis)
         )
-        commit.add_done_callback(lambda _: self._beginning.pop(session_id, None))
+        if begins:  # another event of the session may be stored before it
+            commit.add_done_callback(lambda _: self._beginning.pop(session_id, None))
         self._commits.add(commit)
         commit.add_done_callback(self._commits.discard)
         return await asyncio.shield(commit)
