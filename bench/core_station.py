@@ -17,9 +17,10 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from hil.broker import WAYS, Broker, BrokerError, Tls, find_broker, free_port
+from hil.broker import WAYS, Broker, BrokerError, Tls, find_broker
 from hil.certificates import Authority
 from hil.common.control import ask
+from hil.common.ports import free_port
 from hil.processes import READY_S, AgentLog, Event, Notifications, Process, RigError
 from hil.rig import voltill_command
 

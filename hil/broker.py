@@ -155,14 +155,6 @@ class BrokerProcess:
         self.stop()
 
 
-def free_port() -> int:
-    """A TCP port of the loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def find_broker(cache: Path, ways: Sequence[str] = WAYS) -> Broker:
     """The first broker of `ways` that works here. `cache` keeps what had to be unpacked.
 

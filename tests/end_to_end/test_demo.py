@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from hil.common.ports import free_port
 from hil.demo.place import PROXY_PORT, ROOT, Place
 from hil.rig import RigError
 
@@ -41,24 +42,11 @@ STEPS = (
 )
 
 
-def two_free_ports() -> int:
-    """The first of two neighbours that are free, below those the system hands out by itself."""
-    for port in range(23_000 + os.getpid() % 1000 * 8, 32_000, 2):
-        with socket.socket() as one, socket.socket() as other:
-            try:
-                one.bind(("127.0.0.1", port))
-                other.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no two free ports")
-
-
 class Demo:
     """A running demo. Its output is read while it runs; nothing waits longer than WAIT_S."""
 
     def __init__(self, directory: Path, *options: str) -> None:
-        self.directory, self.port = directory / "demo", two_free_ports()
+        self.directory, self.port = directory / "demo", free_port(2)
         place = ("--ports", str(self.port), "--directory", str(self.directory))
         self.process = subprocess.Popen(
             [*DEMO, *place, *options],
@@ -165,7 +153,7 @@ def fixed_place_is_free() -> bool:
 
 def test_the_tour(tmp_path: Path) -> None:
     """Exit status 0, every step printed, every check held, inside the time that was promised."""
-    moved = ("--ports", str(two_free_ports()), "--directory", str(tmp_path / "demo"))
+    moved = ("--ports", str(free_port(2)), "--directory", str(tmp_path / "demo"))
     where = () if fixed_place_is_free() else moved
     done = subprocess.run(
         [*DEMO, *where], cwd=ROOT, capture_output=True, text=True, timeout=3 * TOUR_S, check=False
@@ -264,7 +252,7 @@ def test_an_agent_that_cannot_start_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
-    port = two_free_ports()
+    port = free_port(2)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port + 1))
         taken.listen()

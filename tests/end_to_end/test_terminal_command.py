@@ -24,7 +24,8 @@ from support.station_rig import (
     wait_event,
 )
 
-from hil.broker import Broker, free_port
+from hil.broker import Broker
+from hil.common.ports import free_port
 from hil.rig import Rig, voltill_command
 
 __all__ = ["broker"]  # the fixture

@@ -93,6 +93,7 @@ def test_an_approved_hold_that_vanished_is_listed(tmp_path: Path, broker: Broker
         rig.tell("terminal", "hold", at="reserve:result_sent")
         session = tap(rig)
         rig.tell("terminal", "wait", at="reserve:result_sent", timeout_s=STEP_S)
+        reach(rig, session, "approved")
         cut_power(rig)
         reach(rig, session, "unresolved")
         found = rig.session(session)

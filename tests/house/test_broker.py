@@ -8,7 +8,8 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from hil.broker import Broker, BrokerError, find_broker, free_port
+from hil.broker import Broker, BrokerError, find_broker
+from hil.common.ports import free_port
 
 REPLY_TIMEOUT_S = 10
 # The clone's own cache: what the demo unpacked is not fetched again, and the other way round.

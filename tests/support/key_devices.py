@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from support.tree import ROOT
 
 sys.path.insert(0, str(ROOT / "packaging"))
 from dev import environment
+
+from hil.common.ports import free_port
 
 SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 TOKEN, PIN, SO_PIN = "voltill", "471100", "08154711"
@@ -124,7 +125,7 @@ class SoftTpm:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         for _ in range(PORT_TRIES):
-            self.port = _free_pair()
+            self.port = free_port(2)
             if self._started():
                 return
         raise AssertionError("swtpm did not start")
@@ -180,15 +181,3 @@ class SoftTpm:
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
-
-
-def _free_pair() -> int:
-    while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from hil.certificates import Authority
+from hil.common.ports import free_port
 
 HOST = "127.0.0.1"
 START_S = 10.0
@@ -28,12 +29,6 @@ START_S = 10.0
 def find_mosquitto() -> str | None:
     """Debian puts it in /usr/sbin, which is not on a user's PATH."""
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class Mosquitto:

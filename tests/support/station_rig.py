@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from hil.broker import WAYS, Broker, BrokerError, Tls, find_broker, free_port
+from hil.broker import WAYS, Broker, BrokerError, Tls, find_broker
+from hil.common.ports import free_port
 from hil.rig import Event, Ports, Rig, RigError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from agent.ports import LineSpec
 from drivers.meter.modbus import ExceptionReply
 from drivers.meter.rtu import Bus, open_bus
 from drivers.meter.timing import DeviceTiming
+from hil.common.ports import free_port
 
 TIMING = DeviceTiming(turnaround_ms=500, longest_reply_ms=600, min_gap_ms=0)
 # Of the slaves: so many of each kind from address 0 (pymodbus keeps bits by the sixteen). Coil n is on where
@@ -67,12 +67,6 @@ async def every_function(bus: Bus, quarantines: int) -> None:
     status = bus.status()
     seen = (status["timeouts"], status["bad_frames"], status["quarantines"])
     assert seen == (0, 0, quarantines)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 async def against(peer: Peer, way: str) -> None:
