@@ -119,7 +119,12 @@ def _late(world: World, story: Story, terminal: SimTerminal, due_ms: int, ended:
     before_ms = due_ms - SETTLED_MS
     if not any(world.troubles.during(before_ms, ended.ended_ms, terminal.name)):
         links = given_up(world, terminal.name, due_ms, ended.ended_ms)
-        return "" if links and ended.ended_ms - links[-1] <= prompt_ms else text
+        if not links:
+            return text
+        # What waited for that terminal is a try that failed with it: the next one comes a minute later.
+        failed = any(abs(at_ms - links[-1]) <= TIMER_SLACK_MS for at_ms in story.entered(*DUE))
+        prompt_ms += MINUTE_MS if failed else 0
+        return "" if ended.ended_ms - links[-1] <= prompt_ms else text
     if len(story.entered(*DUE)) > BY_MINUTE:
         return ""  # by the hour
     found = list(world.troubles.during(due_ms, ended.ended_ms, terminal.name))
