@@ -101,9 +101,8 @@ class Faults(DayFaults):
     def _begin(self, fault: Fault) -> None:
         self.begun.append(fault.kind)
         # Behind replies that come late the bus is kept quiet, and a car may be changed unseen.
-        self._world.bus_troubled |= fault.kind == "meter_late" or bool(
-            {"evse", "disk"} & set(EXCUSES[fault.kind.partition("_")[0]])
-        )
+        hides = fault.kind == "meter_late" or "evse" in EXCUSES[fault.kind.partition("_")[0]]
+        self._world.bus_troubled |= hides
         self._world.trace("fault", f"{fault.kind} ({fault.amount}) for {fault.for_s:g} s")
         trouble = self._trouble(fault)
         undo: End = getattr(self, f"_{fault.kind}")(fault)

@@ -188,8 +188,9 @@ def judge_raise(session: Session, answer: Answer) -> Judgement | None:
     if last is None or last.result < 0:
         return None  # a terminal that restarted may have forgotten it
     if last.result != 0:
-        contradicted = session.raise_result and last.key not in session.raise_before
-        if given_up or contradicted:
+        itself = ref_key(session.raise_result) if session.raise_result else None
+        contradicted = itself and last.key not in (itself, *session.raise_before)
+        if (given_up and last.key != itself) or contradicted:
             return None
         why = "the terminal's last payment failed, and nothing was booked since the order"
         return Judgement(E.RAISE_ABSENT, {"why": why})

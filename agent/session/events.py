@@ -57,7 +57,7 @@ class E(StrEnum):
     RAISE_APPROVED = "raise_approved"  # total_minor?, result
     RAISED = "raised"
     RAISE_FAILED = "raise_failed"  # why, reason, code, again
-    RAISE_UNCLEAR = "raise_unclear"  # why
+    RAISE_UNCLEAR = "raise_unclear"  # why, rejected
     RAISE_FOUND = "raise_found"  # total_minor, result: by asking
     RAISE_ABSENT = "raise_absent"  # why: the hold stands as it was
     # terminal, terminal_id?, currency, hold: a hold that no session explains. With held_minor?, why: one

@@ -142,7 +142,9 @@ def absent(s: Session, _: Event) -> Session:
 
 
 def doubted(s: Session, e: Event) -> Session:
-    return replace(s, raising=R.UNCLEAR, raising_since=e.stamp)
+    """What the terminal was told no to (`rejected`) is no evidence, although it was stored in the end."""
+    result = {} if e.data.get("rejected") is True else s.raise_result
+    return replace(s, raising=R.UNCLEAR, raising_since=e.stamp, raise_result=result)
 
 
 def lost(s: Session, e: Event) -> Session:

@@ -18,6 +18,7 @@ from agent.station.context import Context
 from agent.station.limit import Limit, limit_reached
 from agent.station.live import Live
 from agent.station.live import live as live_now
+from agent.station.lookout import Lookout, ends_energy
 from agent.station.meant import CAR_THERE, Car
 from agent.station.meter_ends import MeterEnds
 from agent.station.patience import nap
@@ -54,17 +55,19 @@ class ChargePoint:
         self.id = evse_id
         self.rules = rules
         self._tariffs = context.tariffs
-        self._evse = evse
         self._keeper, self._log = context.keeper, context.log
         self._clock, self._progress = context.clock, context.progress
         now = context.clock.boot_ms()
         self.snapshot = EvseSnapshot(EvseState.UNKNOWN, now)
+        self._seen = context.clock.stamp()  # when
         self.register = Register(evse_id, meter, rules.max_power_w, context)
         self.live: Live | None = None
         self.wake = asyncio.Event()  # the next turn comes at once
         self._desks: dict[str, Callable[[], None]] = {}
         self._health = Health("evse", evse_id, context)
         self._release = Release(evse_id, evse, rules.max_current_ma, self._health, context)
+        self._lookout = Lookout(evse, self._release, context)
+        self._tell = self._lookout.tell
         self._limit = Limit(context.tariffs, rules.max_power_w)
         self._top_up = TopUp(rules.top_up, self._limit)
         self._raise_wish: tuple[Session, dict[str, object]] | None = None
@@ -91,12 +94,15 @@ class ChargePoint:
 
     async def turn(self) -> None:
         before = (self.snapshot.state, self.snapshot.estop)
-        self.snapshot = snapshot = await self._evse.snapshot()
+        snapshot, self._seen = await self._lookout.snapshot()
+        self.snapshot = snapshot
         known = snapshot.state is not EvseState.UNKNOWN
         why = " ".join((*snapshot.fault_codes, "no valid answer"))
         self._health.note(known, "STA-020", why)
         if known:
             self._evse_ok_ms = snapshot.boot_ms
+        if ends_energy(snapshot):
+            await self._release.turn(False, snapshot)
         self._look_for_car()
         await self._read_when_due()
         if await self._resuming():
@@ -104,8 +110,11 @@ class ChargePoint:
         await self._tell_plug()
         await self._tell_energy()
         # After what was told: a stop decided in this turn is withdrawn in this turn.
-        await self._release.turn(self._keeper.may_charge(self.id), snapshot)
+        allowed = self._keeper.may_charge(self.id) and self._lookout.quiet
+        await self._release.turn(allowed, snapshot)
         await self._tell_stop()
+        if not self._lookout.quiet:
+            self.wake.set()
         if before != (snapshot.state, snapshot.estop):
             for changed in self._desks.values():
                 changed()
@@ -147,24 +156,6 @@ class ChargePoint:
     @property
     def car_there(self) -> bool:
         return self.snapshot.state in CAR_THERE
-
-    def describe(self) -> dict[str, object]:
-        """What a person sees of this connector."""
-        session = self.session()
-        live = self.live
-        return {
-            "id": self.id,
-            "state": str(self.snapshot.state),
-            "estop": self.snapshot.estop,
-            "faults": list(self.snapshot.fault_codes),
-            "meter": str(self.reading.state),
-            "register_wh": self.reading.energy_import_wh,
-            "power_w": self.reading.power_w,
-            "session": None if session is None else session.id,
-            "session_state": None if session is None else str(session.state),
-            "energy_wh": None if live is None else live.energy_wh,
-            "cost_minor": None if live is None else live.cost_minor,
-        }
 
     @property
     def release_ends_by_itself(self) -> bool:
@@ -218,7 +209,7 @@ class ChargePoint:
                 return True
             resume = seen and self._may_resume(session)
             data = {"resume": resume, "reason": "restart"}
-            await self._keeper.tell(session.id, E.RESTARTED, data)
+            await self._tell(session.id, E.RESTARTED, data)
             word = "session_resumed" if resume else "session_not_resumed"
             self._log(word, session=session.id, evse=self.id)
         self._resume_until_ms = None
@@ -245,16 +236,16 @@ class ChargePoint:
         session = self.session()
         if session is None:
             session = await self._bind()
-        if session is None:
+        if session is None or not self._lookout.quiet:
             return
         state = self.snapshot.state
         ending = session.state in (S.STOPPING, S.ENDING)
         if state is EvseState.UNPLUGGED and session.plugged and not ending:
             await self._save(session)  # all that he pays if this process dies before energy is off
-            await self._keeper.tell(session.id, E.UNPLUGGED)
+            await self._tell(session.id, E.UNPLUGGED, at=self._seen)
         waits = session.state in BEFORE_ENERGY and (not session.plugged or session.state is S.HELD)
         if self.car_there and waits:
-            await self._keeper.tell(session.id, E.PLUGGED)
+            await self._tell(session.id, E.PLUGGED)
 
     async def _bind(self) -> Session | None:
         """A car that comes after a tap for no connector in particular is the one that was meant."""
@@ -269,7 +260,7 @@ class ChargePoint:
         since_ms = self.car.came.since_ms(found[0].started)
         if since_ms is None or since_ms < 0:
             return None
-        await self._keeper.tell(found[0].id, E.BOUND, {"evse": self.id})
+        await self._tell(found[0].id, E.BOUND, {"evse": self.id})
         return self.session()
 
     # --- energy -----------------------------------------------------------------------------------
@@ -282,9 +273,9 @@ class ChargePoint:
             return
         state = self.snapshot.state
         if state is EvseState.CHARGING and session.state is not S.CHARGING:
-            await self._keeper.tell(session.id, E.ENERGY_FLOWS)
+            await self._tell(session.id, E.ENERGY_FLOWS)
         elif session.state is S.CHARGING and state in CAR_THERE and state is not EvseState.CHARGING:
-            await self._keeper.tell(session.id, E.SUSPENDED)
+            await self._tell(session.id, E.SUSPENDED)
         session = self.session()
         if session is None or not energy_allowed(session.state):
             return
@@ -323,8 +314,9 @@ class ChargePoint:
 
     async def _order_stop(self, session: Session, data: dict[str, object]) -> None:
         """The last good reading is made durable first: it may be the end reading."""
+        at = self._clock.stamp()
         await self._save(session)
-        await self._keeper.tell(session.id, E.STOP, data)
+        await self._tell(session.id, E.STOP, data, at)
 
     async def _follow(self, session: Session) -> None:
         """Running cost, the limit of the hold, and a durable reading now and then."""
@@ -356,7 +348,7 @@ class ChargePoint:
             return
         if self.register.fits(session, good):
             data = {"energy_wh": good.energy_import_wh, "read_boot_ms": good.boot_ms}
-            await self._keeper.tell(session.id, E.PROGRESS, data | {"power_w": good.power_w or 0})
+            await self._tell(session.id, E.PROGRESS, data | {"power_w": good.power_w or 0})
 
     # --- stop -------------------------------------------------------------------------------------
 
@@ -379,7 +371,7 @@ class ChargePoint:
         )
         if proof:
             await self._save(session)
-            await self._keeper.tell(session.id, E.STOPPED, {"proof": proof})
+            await self._tell(session.id, E.STOPPED, {"proof": proof})
             return
         if now - self._saved_ms >= PROGRESS_EVERY_MS:
             await self._save(session)

@@ -274,7 +274,21 @@ class Keeper:
     ) -> Step:
         """Move a session by one event. Raises what the ledger raises; then nothing has changed. `basis`: the
         session that the event was made from; where it has moved meanwhile, the event is not taken."""
-        told = dict(data or {})
+        commit = self.telling(session_id, name, data, record, card_mac, basis)
+        return await asyncio.shield(commit)
+
+    def telling(
+        self,
+        session_id: str,
+        name: E,
+        data: Mapping[str, Any] | None = None,
+        record: RecordRow | None = None,
+        card_mac: bytes | None = None,
+        basis: Session | None = None,
+        at: Stamp | None = None,
+    ) -> asyncio.Task[Step]:
+        """The same, begun, not waited for: it goes on whoever waits. `at`: when it happened, if not now."""
+        told, at = dict(data or {}), at or self._clock.stamp()
         begins = name in (E.TAPPED, E.BOUND)
         if begins:
             session, evse = self.sessions.get(session_id), told.get("evse")
@@ -282,14 +296,19 @@ class Keeper:
                 None if evse is None else str(evse),
                 str(told["terminal"]) if session is None else session.terminal,
             )
-        commit = asyncio.ensure_future(
-            self._commit(session_id, name, told, record, card_mac, basis)
+        commit = asyncio.create_task(
+            self._commit(session_id, name, told, record, card_mac, basis, at)
         )
         if begins:  # another event of the session may be stored before it
             commit.add_done_callback(lambda _: self._beginning.pop(session_id, None))
         self._commits.add(commit)
         commit.add_done_callback(self._commits.discard)
-        return await asyncio.shield(commit)
+        return commit
+
+    def _when(self, session_id: str, at: Stamp) -> Stamp:
+        """Not before what is stored already: phases are counted from one event to the next."""
+        last = self._stamps.get(session_id)
+        return last if last is not None and (at.since_ms(last) or 0) < 0 else at
 
     async def _commit(
         self,
@@ -299,6 +318,7 @@ class Keeper:
         record: RecordRow | None,
         card_mac: bytes | None,
         basis: Session | None,
+        at: Stamp,
     ) -> Step:
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             before = self.sessions.get(session_id) or Session(session_id)
@@ -312,7 +332,7 @@ class Keeper:
                 name, data = E.RESTARTED, {**data, "resume": False}
             elif session_id in self._unlooked and name is not E.RESTARTED:
                 data = {**data, "outage": True}
-            event = Event(name, self._clock.stamp(), data)
+            event = Event(name, self._when(session_id, at), data)
             result = step(before, event)
             if not result.taken:
                 self._log(

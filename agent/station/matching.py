@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from agent.ledger import LedgerError
 from agent.ports import OpenHolds, Terminal, TerminalIdentity
 from agent.session import E, Effect, S, Session
 from agent.session.acts import worth_asking
@@ -117,7 +118,11 @@ class Matching:
             return True  # a tap came in between: its hold may be among them
         self._due = False
         known = match(identity.terminal_id, holds, self._known(identity.terminal_id))
-        await self._take_in(identity, known)
+        try:
+            await self._take_in(identity, known)
+        except LedgerError:
+            self._due = True  # what is known by now is passed over
+            raise
         return True
 
     def _unclear(self, identity: TerminalIdentity) -> bool:

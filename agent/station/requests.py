@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.session import E, Event, S, Session, energy_allowed
+from agent.session import E, Event, S, Session
 from agent.session.limits import KINDS, TAKES_LIMITS, asked, binding, changes
 from agent.session.summary import summary
 from agent.station import aside, bus_status, by_hand, queries
 from agent.station.control import ControlRefused, Handler
 from agent.station.desk import NOT_YET
+from agent.station.live import described
 from agent.station.taps import new_session_id
 from agent.station.terminal_requests import TerminalRequests
-from agent.station.wishes import PENDING
+from agent.station.wishes import PENDING, end
 
 # A signature and a commit; a worn card takes seconds.
 RECORD_LOOKS, RECORD_LOOK_S = 60, 0.05
@@ -31,6 +32,10 @@ def _no_session(session_id: object) -> ControlRefused:
     )
 
 
+def _over(session_id: str, state: str) -> str:
+    return f"STA-050: session {session_id} is {state}; expected one whose energy may still flow"
+
+
 def _same_hold(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return bool(a) and all(a.get(key) == b.get(key) for key in ("terminal_id", "receipt"))
 
@@ -38,6 +43,7 @@ def _same_hold(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 class Requests:
     def __init__(self, station: Station) -> None:
         self._station = station
+        self._freeing: set[str] = set()
         self.handlers: dict[str, Handler] = {
             "status": self.status,
             "sessions": self.sessions,
@@ -72,7 +78,7 @@ class Requests:
                 for desk in station.parts.desks.values()
             ],
             "buses": bus_status.described(station.settings, station.parts.buses),
-            "evses": [point.describe() for point in station.parts.points.values()],
+            "evses": [described(point) for point in station.parts.points.values()],
             "uplink": None if station.parts.uplink is None else station.parts.uplink.status(),
             **await station.ledger.use(lambda ledger: queries.open_money(ledger, now)),
             "ends_of_day": await station.ledger.use(queries.ends_of_day),
@@ -120,11 +126,11 @@ class Requests:
             raise ControlRefused(
                 f"STA-018: session {session.id} is {session.state}; there is nothing to stop"
             )
-        charging = energy_allowed(session.state)
-        event, data = (E.STOP, {"reason": "local"}) if charging else (E.CANCELLED, {"why": "local"})
-        step = await keeper.tell(session.id, event, data)
-        pending = bool(step.session.cancel_wish) and step.session.state in PENDING
-        if not step.taken and not pending:
+        step = await end(keeper, session.id, stop="local", cancel="local")
+        pending = (
+            step is not None and bool(step.session.cancel_wish) and step.session.state in PENDING
+        )
+        if step is None or not (step.taken or pending):
             raise ControlRefused(
                 f"STA-018: session {session.id} is {session.state}; there is nothing to stop"
             )
@@ -144,13 +150,13 @@ class Requests:
             (await self.session({"id": session_id}))["state"] if session is None else session.state
         )
         if session is None or session.state not in TAKES_LIMITS:
-            raise ControlRefused(
-                f"STA-050: session {session_id} is {state}; expected one whose energy may still flow"
-            )
+            raise ControlRefused(_over(session_id, state))
         event = Event(E.LIMITED, self._station.clock.stamp(), data)
         changed = changes(session, event)
         if changed:
             step = await keeper.tell(session_id, E.LIMITED, data)
+            if not step.taken and changes(step.session, event):
+                raise ControlRefused(_over(session_id, step.session.state))
             session, changed = step.session, step.taken
         return {
             "session": session_id,
@@ -190,7 +196,20 @@ class Requests:
 
     async def free(self, request: Mapping[str, Any]) -> Any:
         """A technician's order: free the hold of a listed session. What it was for is still owed."""
-        station, session_id = self._station, str(request["id"])
+        session_id = str(request["id"])
+        if session_id in self._freeing:
+            raise ControlRefused(
+                f"STA-045: session {session_id} is being freed already; see how it ends with"
+                f" `voltill sessions show {session_id}`"
+            )
+        self._freeing.add(session_id)
+        try:
+            return await self._free(session_id)
+        finally:
+            self._freeing.discard(session_id)
+
+    async def _free(self, session_id: str) -> Any:
+        station = self._station
         keeper = station.keeper
         session = keeper.sessions.get(session_id) or keeper.left.sessions.get(session_id)
         if session_id in keeper.set_aside or (session is not None and session.aside):
@@ -201,8 +220,9 @@ class Requests:
         open_ = keeper.sessions.values()
         same = [] if session is None else [s.id for s in open_ if _same_hold(s.hold, session.hold)]
         if session is None or (session_id in keeper.left.sessions and same):
-            await keeper.left.gone([session_id])
-            found = await self.session(request)
+            if session is not None:
+                await keeper.left.gone([session_id])
+            found = await self.session({"id": session_id})
             same = same or [s.id for s in open_ if _same_hold(s.hold, found["hold"])]
             seen = f"its hold is listed as session {same[0]}" if same else "its hold has ended"
             raise ControlRefused(

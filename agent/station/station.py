@@ -35,7 +35,7 @@ from agent.station.tariffs import Tariffs
 from agent.station.till import MONEY_EFFECTS
 from agent.station.timers import Timers
 from agent.station.unmeasured import Unmeasured
-from agent.station.wishes import Wishes
+from agent.station.wishes import Wishes, end
 from agent.tariff import Tariff
 from agent.trust import known_keys
 
@@ -371,10 +371,8 @@ class Station:
     async def _end_each(self) -> None:
         why = "station shuts down"
         for session in list(self.keeper.sessions.values()):
-            if energy_allowed(session.state):
-                await self.keeper.tell(session.id, E.STOP, {"reason": why})
-            elif session.state in (S.HELD, S.BEGINNING):
-                await self.keeper.tell(session.id, E.CANCELLED, {"why": why})
+            if energy_allowed(session.state) or session.state in (S.HELD, S.BEGINNING):
+                await end(self.keeper, session.id, stop=why, cancel=why)
 
     async def _wind_down(self) -> None:
         """Nothing runs on, and energy is off, whatever ended the station. Only a hand-over leaves a

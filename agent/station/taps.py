@@ -19,7 +19,7 @@ from agent.station.errands import Errands
 from agent.station.meant import meant
 from agent.station.screen import Screen
 from agent.station.till import Till, made_elsewhere
-from agent.station.wishes import CANCELLABLE
+from agent.station.wishes import CANCELLABLE, end
 from agent.values import Money
 
 # The same card twice within this is one tap: drivers hold the card until something happens. Counted from
@@ -137,10 +137,9 @@ class Taps:
             return
         for session in mine:
             self._about = session.id
-            if energy_allowed(session.state) and self._rules.stop_by_tap:
-                await self._keeper.tell(session.id, E.STOP, {"reason": "tap"})
-            elif session.state in CANCELLABLE:
-                await self._keeper.tell(session.id, E.CANCELLED, {"why": "driver"})
+            if energy_allowed(session.state) or session.state in CANCELLABLE:
+                stop = "tap" if self._rules.stop_by_tap else ""
+                await end(self._keeper, session.id, stop=stop, cancel="driver")
             return
         refused = self._refusal()
         last = None if refused else await self._till.last_ref()

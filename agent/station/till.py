@@ -108,6 +108,7 @@ class Till:
         self.strange_holds: tuple[int, ...] = ()
         self.exchanged: Callable[[], None] = lambda: None  # what follows when it is another one
         self._met: str | None = ""  # the device that was told of last
+        self._rejected = False  # the terminal was told no to its evidence
         self._terminal = terminal
         self._keeper, self._log = context.keeper, context.log
         self._progress = context.progress
@@ -115,6 +116,7 @@ class Till:
     async def do(self, session: Session, effect: Effect) -> Outcome:
         """AUTHORIZE, CAPTURE or RELEASE, reported to the session. Raises DeviceUnavailable after an
         unknown outcome, so that the link is made anew before anything is asked."""
+        self._rejected = False
         if effect is Effect.AUTHORIZE:
             outcome: Outcome = await self._authorize(session)
         elif effect is Effect.RAISE:
@@ -202,6 +204,7 @@ class Till:
                 "reason": str(outcome.reason),
                 "code": outcome.code,
                 "again": False,
+                "rejected": self._rejected,
             }
             await tell(session.id, E.RAISE_FAILED, data)
         elif isinstance(outcome, NotSent):
@@ -248,6 +251,7 @@ class Till:
         return await self._terminal.capture(ref, held, amount, keep)
 
     async def _keep(self, session_id: str, name: E, data: Mapping[str, object]) -> Verdict:
+        self._rejected = True
         try:
             async with asyncio.timeout(COMMIT_BOUND_S):
                 step = await self._keeper.tell(session_id, name, data)
@@ -256,7 +260,8 @@ class Till:
                 "commit_late", level="error", id="STA-026", session=session_id, why=repr(error)
             )
             return Verdict.REJECT
-        return Verdict.STORED if step.taken else Verdict.REJECT
+        self._rejected = not step.taken
+        return Verdict.REJECT if self._rejected else Verdict.STORED
 
     async def _report(self, session: Session, effect: Effect, outcome: Outcome) -> None:
         tell = self._keeper.tell
@@ -275,7 +280,8 @@ class Till:
         self._log(
             "outcome_unknown", level="error", id="TRM-003", session=session.id, why=outcome.why
         )
-        await self._keeper.tell(session.id, event, {"why": clean_text(outcome.why)})
+        data = {"why": clean_text(outcome.why), "rejected": self._rejected}
+        await self._keeper.tell(session.id, event, data)
         # A fresh registration before anything is asked: the other end may have changed.
         raise DeviceUnavailable("TRM-003", f"the dialogue broke: {outcome.why}")
 

@@ -13,6 +13,8 @@ from agent.session.states import OCCUPIES_EVSE
 from agent.station.context import Context
 from agent.values import Stamp
 
+# What is due already when it is looked at: a connector may be about to tell what ends the wait.
+LOOK_AGAIN_S = 1.0
 # The loop's clock stands still while the board is suspended, the boot-time clock does not: no wait is
 # longer than this before the question is asked again.
 LOOK_EVERY_S = 300.0
@@ -69,7 +71,8 @@ class Timers:
         waits = [ms for ms in (*left, alarm) if ms is not None]
         if not waits:
             return
-        wait_s = min(max(0, min(waits)) / 1000, LOOK_EVERY_S)
+        left_s = min(waits) / 1000
+        wait_s = min(left_s if left_s > 0 else LOOK_AGAIN_S, LOOK_EVERY_S)
         watched.handle = asyncio.get_running_loop().call_later(wait_s, self._look, session.id)
         self._running[session.id] = watched
 
@@ -95,7 +98,7 @@ class Timers:
         session = watched.session
         for due in deadlines(session, self._policy):
             if self._left_ms(watched, due) <= 0:
-                self._start(f"deadline {session_id}", self._tell(session_id, due.event, due.data))
+                self._start(f"deadline {session_id}", self._tell(session, due.event, due.data))
                 return
         alarm = self._alarm_left_ms(session)
         if not watched.alarmed and alarm is not None and alarm <= 0:
@@ -110,8 +113,12 @@ class Timers:
             )
         self._wait(watched)
 
-    async def _tell(self, session_id: str, event: E, data: dict[str, object]) -> None:
-        await self._context.keeper.tell(session_id, event, data)
+    async def _tell(self, session: Session, event: E, data: dict[str, object]) -> None:
+        """Not when the wait has ended meanwhile: its session is watched anew then."""
+        keeper = self._context.keeper
+        now = keeper.sessions.get(session.id)
+        if now is not None and _same_wait(now, session):
+            await keeper.tell(session.id, event, data, basis=now)
 
     def stop(self) -> None:
         """No deadline is told any more; the next start computes them again."""

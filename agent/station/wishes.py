@@ -8,12 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from agent.session import E, S, Session
+from agent.session import E, S, Session, Step, energy_allowed
 from agent.station.keeper import Keeper
 
 CANCELLABLE = (S.HELD, S.BEGINNING)
 # Where a wish stands that is not carried out yet.
 PENDING = (S.AUTHORIZING, S.APPROVED, S.HOLD_UNCLEAR, *CANCELLABLE)
+
+
+async def end(keeper: Keeper, session_id: str, *, stop: str, cancel: str) -> Step | None:
+    """Stop a session whose energy may flow, for the reason `stop` (empty: it goes on), or cancel it before
+    that. Which of the two it is may change while another event is being stored. None: nothing to do."""
+    step = None
+    for _ in range(2):  # energy is allowed once
+        session = keeper.sessions.get(session_id)
+        if session is None:
+            break
+        if not energy_allowed(session.state):
+            step = await keeper.tell(session_id, E.CANCELLED, {"why": cancel})
+        elif stop:
+            step = await keeper.tell(session_id, E.STOP, {"reason": stop})
+        if step is None or step.taken or not energy_allowed(step.session.state):
+            break
+    return step
 
 
 class Wishes:

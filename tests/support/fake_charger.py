@@ -44,6 +44,8 @@ class EvseDriver:
         await self._command(self._p.release)
 
     async def withdraw(self) -> None:
+        if not self._p.takes_withdrawals:
+            raise DeviceUnavailable("MTR-002", "no answer")
         await self._command(self._p.withdraw)
 
     async def stop(self) -> None:

@@ -28,6 +28,7 @@ class Plant:
     estop: bool = False
     fault: bool = False
     answers: bool = True
+    takes_withdrawals: bool = True
     meter_answers: bool = True
     meter_claims: ReadingState | None = (
         None  # another serial number or model than the one that is expected

@@ -210,7 +210,7 @@ def test_a_command_goes_out_again_only_when_that_is_safe(thrown: list[Dice]) -> 
     for event, s, owed in play(thrown).taken:
         if event.name is E.EVIDENCE:
             evidence = True
-        elif event.name is E.STILL_OPEN:
+        elif event.name in (E.STILL_OPEN, E.HOLD_FOUND):
             safe, evidence = True, False
         elif event.name is E.NOT_SENT and not evidence:
             safe = True

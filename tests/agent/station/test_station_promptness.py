@@ -65,13 +65,14 @@ def test_no_turn_more_than_the_polls_while_nothing_changes(make: Make) -> None:
     w = make()
     charge(w, seconds=30)
     turns = 0
-    snapshot = w.agent.parts.points["DE*ABC*E1"]._evse.snapshot
+    evse = w.agent.parts.points["DE*ABC*E1"]._lookout._evse
+    snapshot = evse.snapshot
 
     async def counting() -> object:
         nonlocal turns
         turns += 1
         return await snapshot()
 
-    w.agent.parts.points["DE*ABC*E1"]._evse.snapshot = counting  # type: ignore[method-assign,assignment]
+    evse.snapshot = counting  # type: ignore[method-assign,assignment]
     w.run(30)
     assert turns <= 30

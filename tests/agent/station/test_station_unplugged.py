@@ -14,9 +14,10 @@ Make = Callable[..., World]
 
 
 def pulled_and_dead(w: World, *, other_car_s: float) -> int:
-    """The plug is pulled, the agent dies before it can withdraw, and another car draws on what still stands.
-    What the first driver had."""
+    """The plug is pulled, the agent dies before a withdrawal arrives, and another car draws on what still
+    stands. What the first driver had."""
     charge(w, seconds=90)
+    w.plant.takes_withdrawals = False
     w.plant.unplug()
     his_wh = w.plant.delivered_wh
     w.until_killed_in(S.STOPPING)
@@ -24,6 +25,7 @@ def pulled_and_dead(w: World, *, other_car_s: float) -> int:
     w.plant.plug()
     w.plant.draw(11_000)
     w.passes(other_car_s)
+    w.plant.takes_withdrawals = True
     return his_wh
 
 
