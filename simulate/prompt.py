@@ -125,8 +125,9 @@ def _late(world: World, story: Story, terminal: SimTerminal, due_ms: int, ended:
         failed = any(abs(at_ms - links[-1]) <= TIMER_SLACK_MS for at_ms in story.entered(*DUE))
         prompt_ms += MINUTE_MS if failed else 0
         return "" if ended.ended_ms - links[-1] <= prompt_ms else text
-    if len(story.entered(*DUE)) > BY_MINUTE:
-        return ""  # by the hour
+    asked = sum(step.event == "still_open" and step.state not in DUE for step in story.steps)
+    if asked + len(story.entered(*DUE)) > BY_MINUTE:
+        return ""  # by the hour, see _schedule
     found = list(world.troubles.during(due_ms, ended.ended_ms, terminal.name))
     since_ms = ended.ended_ms - max([due_ms, *(t.to_ms for t in found)])
     return f"{text}, {since_ms // 1000} s after all worked again" if since_ms > RECOVERED_MS else ""

@@ -414,7 +414,12 @@ def test_random_damage_never_stops_the_rescue_and_no_record_is_invented(
         source.write_bytes(content)
         target = tmp_path / f"t{round_}.db"
         rescue.replace(target, source, plan())
-        made = Ledger.open(target, STATION)
+        try:
+            made = Ledger.open(target, STATION)
+        except LedgerForeign:
+            # Its name was hit, and no record is left that says whose it is: see the next test.
+            made = Ledger.open(target, "")
+            assert [r.type for r in made.every_record(0, 1000)[0]] == ["gap"]
         assert {r.jws for r in made.every_record(0, 1000)[0] if r.type != "gap"} <= truth_records
         assert all(row.salvaged for row in made.sessions(open_only=True, limit=1000))
         assert made.records(1, 1)[0].type == "gap"
